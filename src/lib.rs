@@ -1,0 +1,33 @@
+//! Compute-node high-availability health monitor for OpenStack/KVM clouds.
+//!
+//! Data flows one way, and imports go only down these tiers (`ARCHITECTURE.md` draws them):
+//!
+//! | tier | modules |
+//! |---|---|
+//! | 0 | [`model`] |
+//! | 1 | [`clock`], [`events`], [`config`], [`wire`], [`pipeline`], [`status`] |
+//! | 2 | [`pollsters`], [`publisher`], [`collector`], [`storage`] |
+//! | 3 | [`web`] |
+//! | 4 | [`daemons`] |
+
+pub mod model;
+
+pub mod clock;
+pub mod config;
+pub mod events;
+pub mod pipeline;
+pub mod status;
+pub mod wire;
+
+#[cfg(feature = "collector")]
+pub mod collector;
+#[cfg(feature = "agent")]
+pub mod pollsters;
+#[cfg(feature = "agent")]
+pub mod publisher;
+#[cfg(feature = "storage")]
+pub mod storage;
+
+pub mod web;
+
+pub mod daemons;

@@ -1,0 +1,18 @@
+//! Pure. The words everything else is written in: samples, readings, who saw them and in which
+//! order, what a probe can say, and secrets that can't be printed.
+
+mod reading;
+mod reason;
+mod sample;
+mod secret;
+mod state;
+mod time;
+mod value;
+
+pub use reading::{Identity, Reading, Received, ReceivedMeter};
+pub use reason::{FailReason, GatewayStatus};
+pub use sample::{Metadata, Meter, MeterType, Sample, Volume, meters};
+pub use secret::Secret;
+pub use state::{PathRow, StateRow};
+pub use time::{ParseTimeError, UtcTime};
+pub use value::Value;

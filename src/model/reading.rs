@@ -1,0 +1,68 @@
+//! Pure. A sample that has an observer and a place in that observer's order.
+
+use super::{Sample, Value};
+
+/// Who saw it, and where it stands in the order of what they saw.
+///
+/// Order is (epoch, seq) and never a clock: an epoch is one life of an agent, and a sequence
+/// number is never given twice within it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Identity {
+    /// The host name of the agent that saw it.
+    pub observer: String,
+    /// Which life of that agent.
+    pub epoch: u64,
+    /// Which reading of that life, from 1.
+    pub seq: u64,
+}
+
+/// A sample on its way out: ours, numbered, not yet signed for a path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    /// Observer, epoch and sequence.
+    pub identity: Identity,
+    /// Unique among all messages of all senders.
+    pub message_id: String,
+    /// What was seen.
+    pub sample: Sample,
+}
+
+/// A metering message that arrived, was verified and understood.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Received {
+    /// Who saw it; None for a plain Ceilometer sender, which has no order and moves no state.
+    pub identity: Option<Identity>,
+    /// The publisher it came by, as the sender named it.
+    pub path: Option<String>,
+    /// The message's own id.
+    pub message_id: String,
+    /// The signature it carried, as it goes into the `sample` table.
+    pub signature: String,
+    /// Ceilometer's `source`, such as `openstack`.
+    pub source: String,
+    /// Meter name, type and unit as the sender wrote them: they may be null or strange.
+    pub meter: ReceivedMeter,
+    /// The volume; a sender may have sent anything that Python's `float()` takes, or null.
+    pub volume: Option<f64>,
+    /// The resource.
+    pub resource_id: String,
+    /// The owner.
+    pub user_id: Option<String>,
+    /// The owner's project.
+    pub project_id: Option<String>,
+    /// When, by the sender's clock; None when it sent null.
+    pub timestamp: Option<super::UtcTime>,
+    /// The resource's metadata, order as sent.
+    pub metadata: Vec<(String, Value)>,
+}
+
+/// A meter as a sender wrote it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ReceivedMeter {
+    /// `counter_name`.
+    pub name: String,
+    /// `counter_type`.
+    pub kind: Option<String>,
+    /// `counter_unit`.
+    pub unit: Option<String>,
+}

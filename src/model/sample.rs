@@ -1,0 +1,133 @@
+//! Pure. What a pollster yields: one sample of one meter about one resource.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::{UtcTime, Value};
+
+/// Ceilometer's three types of meter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MeterType {
+    /// A value that stands alone.
+    Gauge,
+    /// A change since the last sample.
+    Delta,
+    /// A count that only grows until its source restarts.
+    Cumulative,
+}
+
+impl MeterType {
+    /// The word on the wire and in the `meter` table.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MeterType::Gauge => "gauge",
+            MeterType::Delta => "delta",
+            MeterType::Cumulative => "cumulative",
+        }
+    }
+
+    /// The type that a word on the wire names.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [MeterType::Gauge, MeterType::Delta, MeterType::Cumulative]
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
+    }
+}
+
+impl fmt::Display for MeterType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A meter: name, type and unit, as one row of the `meter` table.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Meter {
+    /// The counter's name, such as `storage_connectivity`.
+    pub name: Cow<'static, str>,
+    /// Gauge, delta or cumulative.
+    pub kind: MeterType,
+    /// The unit of the volume; empty where there is none.
+    pub unit: Cow<'static, str>,
+}
+
+impl Meter {
+    /// A meter known at compile time.
+    pub const fn new(name: &'static str, kind: MeterType, unit: &'static str) -> Self {
+        Meter {
+            name: Cow::Borrowed(name),
+            kind,
+            unit: Cow::Borrowed(unit),
+        }
+    }
+}
+
+/// The meters of ours that this build emits. Names, types and units are a contract.
+pub mod meters {
+    use super::{Meter, MeterType};
+
+    /// 1 the node reaches its storage, 0 it does not. Resource: the host.
+    pub const STORAGE_CONNECTIVITY: Meter =
+        Meter::new("storage_connectivity", MeterType::Gauge, "");
+    /// Lost probes over sent ones, 0 to 1. Resource: host/gateway.
+    pub const GATEWAY_LOSS_RATIO: Meter =
+        Meter::new("storage_gateway.loss_ratio", MeterType::Gauge, "ratio");
+    /// Median round-trip time of the answered probes. Resource: host/gateway.
+    pub const GATEWAY_RTT: Meter = Meter::new("storage_gateway.rtt", MeterType::Gauge, "us");
+    /// The code of a [`GatewayStatus`](crate::model::GatewayStatus). Resource: host/gateway.
+    pub const GATEWAY_STATUS: Meter = Meter::new("storage_gateway.status", MeterType::Gauge, "");
+    /// The agent's own `ha_seq`: it lives and counts. Resource: the host.
+    pub const HEARTBEAT: Meter = Meter::new("compute.heartbeat", MeterType::Cumulative, "");
+    /// The code of a [`FailReason`](crate::model::FailReason). Resource: host/pollster.
+    pub const POLLSTER_FAILED: Meter = Meter::new("pollster.failed", MeterType::Gauge, "");
+}
+
+/// A sample's value. Whole numbers stay whole: Python prints `1` and `1.0` differently, and the
+/// text is what gets signed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Volume {
+    /// A whole number.
+    Int(i64),
+    /// A double; ours have at most six decimal places, so that old and new senders' texts agree.
+    Float(f64),
+}
+
+impl Volume {
+    /// A ratio, rounded to the six places that every verifier prints alike.
+    pub fn ratio(value: f64) -> Self {
+        Volume::Float((value * 1e6).round() / 1e6)
+    }
+
+    /// As the database keeps it.
+    pub fn as_f64(self) -> f64 {
+        match self {
+            #[allow(clippy::cast_precision_loss)] // the column is a double
+            Volume::Int(number) => number as f64,
+            Volume::Float(number) => number,
+        }
+    }
+}
+
+/// What is known about a resource beside its meters. Sorted, because its text is hashed.
+pub type Metadata = BTreeMap<String, Value>;
+
+/// One sample of one meter, as a pollster yields it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// What was measured.
+    pub meter: Meter,
+    /// How much.
+    pub volume: Volume,
+    /// Of what.
+    pub resource_id: String,
+    /// The owner, where the resource has one.
+    pub user_id: Option<String>,
+    /// The owner's project, where the resource has one.
+    pub project_id: Option<String>,
+    /// When, by the observer's clock.
+    pub timestamp: UtcTime,
+    /// What else is known about the resource. Nothing that changes each round belongs here: every
+    /// distinct metadata makes a row in `resource`.
+    pub metadata: Metadata,
+}
