@@ -15,6 +15,7 @@ pub mod model;
 pub mod clock;
 pub mod config;
 pub mod events;
+#[cfg(feature = "agent")]
 pub mod pipeline;
 pub mod status;
 pub mod wire;

@@ -1,0 +1,667 @@
+//! Pure. The table of every option that is known here: what it takes, what it is when it isn't
+//! set, which older names it answers to, and what to tell a tired operator about it.
+
+/// One option.
+#[derive(Debug)]
+pub struct OptionSpec {
+    /// The section, as it is written in a file.
+    pub group: &'static str,
+    /// The name.
+    pub name: &'static str,
+    /// What values it takes.
+    pub kind: Kind,
+    /// Its value when no file and no variable sets it, written as in a file.
+    pub default: &'static str,
+    /// Older (section, name) pairs that still work, with a warning.
+    pub deprecated: &'static [(&'static str, &'static str)],
+    /// Whether anything in this version reads it.
+    pub effect: Effect,
+    /// What it is, its unit, and why the default is what it is.
+    pub help: &'static str,
+}
+
+impl OptionSpec {
+    /// `[group] name`, as messages say it.
+    pub fn title(&self) -> String {
+        format!("[{}] {}", self.group, self.name)
+    }
+}
+
+/// What becomes of an option's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It is read.
+    Read,
+    /// It is checked and then ignored, so that a copied `ceilometer.conf` works unchanged.
+    Ignored,
+}
+
+/// What values an option takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// Any text on one line.
+    Text,
+    /// Text that is never shown again.
+    Secret,
+    /// The URL of a database, which may hold a password.
+    Connection,
+    /// A path; a relative one starts at the directory of the file that holds it.
+    Path,
+    /// A name of a network interface, or nothing.
+    Interface,
+    /// True or false, in any of oslo.config's words.
+    Bool,
+    /// A whole number.
+    Int {
+        /// The least that is accepted.
+        least: i64,
+        /// The greatest that is accepted.
+        most: i64,
+    },
+    /// A number, fractions allowed.
+    Float {
+        /// The least that is accepted.
+        least: f64,
+        /// The greatest that is accepted.
+        most: f64,
+    },
+    /// A time in seconds, fractions allowed.
+    Seconds {
+        /// The least that is accepted.
+        least: f64,
+        /// The greatest that is accepted.
+        most: f64,
+    },
+    /// One of these words; the empty word stands for "not set".
+    Choice(&'static [&'static str]),
+    /// A comma list of these words.
+    Choices(&'static [&'static str]),
+    /// A comma list of any words.
+    List,
+    /// Any words, each on a line `name = word` of its own.
+    Multi,
+    /// A comma list of addresses or host names.
+    Hosts,
+    /// A comma list of at most one IPv4 and one IPv6 address.
+    Sources,
+    /// An address, or nothing.
+    Address,
+    /// An address with a port, or nothing.
+    Listen,
+    /// A comma list of `key:value`.
+    Tags,
+    /// How many of the gateways must answer.
+    Quorum,
+}
+
+/// The option of this section and name; section names are compared as oslo.config does, without
+/// regard to case but for DEFAULT.
+pub fn find(group: &str, name: &str) -> Option<&'static OptionSpec> {
+    OPTIONS
+        .iter()
+        .find(|spec| spec.name == name && same_group(spec.group, group))
+}
+
+/// The option that once had this section and name.
+pub fn find_deprecated(group: &str, name: &str) -> Option<&'static OptionSpec> {
+    OPTIONS.iter().find(|spec| {
+        spec.deprecated
+            .iter()
+            .any(|(old_group, old_name)| *old_name == name && same_group(old_group, group))
+    })
+}
+
+/// Whether two section names are one section.
+pub fn same_group(a: &str, b: &str) -> bool {
+    a == b || (a != DEFAULT && b != DEFAULT && a.eq_ignore_ascii_case(b))
+}
+
+/// The section that every file has.
+pub const DEFAULT: &str = "DEFAULT";
+
+/// The most probes a round may send to one gateway. A hundred at the shortest spacing take a second;
+/// more would be a flood, not a probe.
+const PING_COUNT_MAX: i64 = 100;
+
+/// The most samples a batch may hold. Beyond some thousand rows a statement gains nothing (measured
+/// on SQLite, MariaDB and PostgreSQL), and all of a batch is lost if the process dies.
+const BATCH_SIZE_MAX: i64 = 10_000;
+
+const PORT: Kind = Kind::Int {
+    least: 0,
+    most: 65_535,
+};
+
+const COUNT: Kind = Kind::Int {
+    least: 0,
+    most: i32::MAX as i64,
+};
+
+/// The columns that most options share.
+const PLAIN: OptionSpec = OptionSpec {
+    group: DEFAULT,
+    name: "",
+    kind: Kind::Text,
+    default: "",
+    deprecated: &[],
+    effect: Effect::Read,
+    help: "",
+};
+
+/// An option of Ceilometer's that is accepted, checked and ignored.
+const IGNORED: OptionSpec = OptionSpec {
+    effect: Effect::Ignored,
+    ..PLAIN
+};
+
+/// An option of oslo.messaging's RabbitMQ driver, likewise.
+const RABBIT: OptionSpec = OptionSpec {
+    group: "oslo_messaging_rabbit",
+    ..IGNORED
+};
+
+/// Every known option, by section.
+pub static OPTIONS: &[OptionSpec] = &[
+    // ---------------------------------------------------------------- [DEFAULT]
+    OptionSpec {
+        name: "host",
+        help: "The name of this node in every reading. Default: what the kernel calls it. Deciders \
+               look a node up by this name, so it should be Nova's name of the host.",
+        ..PLAIN
+    },
+    OptionSpec {
+        name: "sample_source",
+        default: "openstack",
+        deprecated: &[(DEFAULT, "counter_source")],
+        help: "The `source` of every sample. Change it only if a consumer expects another.",
+        ..PLAIN
+    },
+    OptionSpec {
+        name: "polling_namespaces",
+        kind: Kind::Choices(&["compute", "central", "ipmi"]),
+        default: "compute",
+        help: "Which sets of pollsters the agent runs. Only compute has pollsters in this version.",
+        ..PLAIN
+    },
+    OptionSpec {
+        name: "meter_dispatchers",
+        kind: Kind::Multi,
+        default: "database",
+        deprecated: &[(DEFAULT, "dispatcher")],
+        help: "Where the collector puts samples. Only database is built.",
+        ..PLAIN
+    },
+    OptionSpec {
+        name: "pipeline_cfg_file",
+        kind: Kind::Path,
+        default: "pipeline_ha.yaml",
+        help: "The file that says which meters are polled how often and published where.",
+        ..PLAIN
+    },
+    OptionSpec {
+        name: "state_path",
+        kind: Kind::Path,
+        default: "/var/lib/ceilometer-ha",
+        help: "The directory for what must outlive a restart: the agent's epoch, the gateways that \
+               have answered, a generated secret, the default database.",
+        ..PLAIN
+    },
+    OptionSpec {
+        name: "debug",
+        kind: Kind::Bool,
+        default: "false",
+        help: "Log at level debug. It shows every round and every batch; too much for every day.",
+        ..PLAIN
+    },
+    OptionSpec {
+        name: "verbose",
+        kind: Kind::Bool,
+        default: "true",
+        help: "Log at level info; false logs warnings and errors only.",
+        ..PLAIN
+    },
+    OptionSpec {
+        name: "use_stderr",
+        kind: Kind::Bool,
+        default: "true",
+        help: "Log to standard error, which under systemd is the journal.",
+        ..PLAIN
+    },
+    OptionSpec {
+        name: "log_file",
+        deprecated: &[(DEFAULT, "logfile")],
+        help: "Log to this file as well; a relative path starts at log_dir. Default: no file.",
+        ..PLAIN
+    },
+    OptionSpec {
+        name: "log_dir",
+        deprecated: &[(DEFAULT, "logdir")],
+        help: "The directory where a relative log_file starts. Default: the directory of the \
+               configuration file that holds log_file.",
+        ..PLAIN
+    },
+    OptionSpec {
+        name: "transport_url",
+        kind: Kind::Secret,
+        help: "The message broker. This version has no notifier:// publisher.",
+        ..IGNORED
+    },
+    OptionSpec {
+        name: "rpc_backend",
+        default: "rabbit",
+        help: "The messaging driver. This version has no notifier:// publisher.",
+        ..IGNORED
+    },
+    OptionSpec {
+        name: "reserved_metadata_namespace",
+        kind: Kind::List,
+        default: "metering.",
+        help: "Prefixes of user metadata to keep. This version discovers no user metadata.",
+        ..IGNORED
+    },
+    OptionSpec {
+        name: "reserved_metadata_keys",
+        kind: Kind::List,
+        help: "Keys of user metadata to keep. This version discovers no user metadata; say \
+               [compute] cluster instead.",
+        ..IGNORED
+    },
+    OptionSpec {
+        name: "reserved_metadata_length",
+        kind: COUNT,
+        default: "256",
+        help: "The longest user metadata value to keep, in characters.",
+        ..IGNORED
+    },
+    // ---------------------------------------------------------------- [compute]
+    OptionSpec {
+        group: "compute",
+        name: "storage_server_address",
+        kind: Kind::Hosts,
+        help: "The storage gateways this node must reach, separated by commas: addresses or host \
+               names. No default: nobody can guess it. Addresses need no resolver in an outage.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "compute",
+        name: "ping_count",
+        kind: Kind::Int {
+            least: 1,
+            most: PING_COUNT_MAX,
+        },
+        default: "4",
+        help: "Probes sent to each gateway in a round, 1 to 100. Four tell one lost packet from a \
+               lost gateway and still end within a second.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "compute",
+        name: "ping_loss_ratio",
+        kind: Kind::Float {
+            least: 0.0,
+            most: 1.0,
+        },
+        default: "0.5",
+        help: "The share of lost probes, 0 to 1, up to which a gateway still counts as reachable. \
+               Any other value than 0.5 needs ping_ratio_meaning.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "compute",
+        name: "ping_ratio_meaning",
+        kind: Kind::Choice(&["", "loss", "success"]),
+        help: "What ping_loss_ratio counts. loss: reachable when lost/sent <= ratio, as its name \
+               says. success: reachable when answered/sent >= ratio, what older systems really did. \
+               The two agree only at 0.5.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "compute",
+        name: "ping_interval",
+        kind: Kind::Seconds {
+            least: 0.01,
+            most: 10.0,
+        },
+        default: "0.1",
+        help: "Seconds between two probes to the same gateway, 0.01 to 10. A tenth spreads four \
+               probes over more than a burst of loss and leaves most of a second to wait.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "compute",
+        name: "ping_timeout",
+        kind: Kind::Seconds {
+            least: 0.2,
+            most: 60.0,
+        },
+        default: "0.5",
+        help: "Seconds to wait for the answer to a probe, 0.2 to 60. What does not fit into the \
+               source's interval is cut, down to 0.2. Half a second is a thousand times the round \
+               trip of a healthy storage network.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "compute",
+        name: "storage_quorum",
+        kind: Kind::Quorum,
+        default: "any",
+        help: "How many gateways must answer for the storage to be reachable: any, majority, all, or \
+               a number. any is what the original did, and the one that fences least.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "compute",
+        name: "storage_interface",
+        kind: Kind::Interface,
+        help: "The network interface by which probes must leave. Default: the route in use at the \
+               first answer is pinned.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "compute",
+        name: "storage_source_address",
+        kind: Kind::Sources,
+        help: "The address from which probes leave; one IPv4 and one IPv6 at most, separated by a \
+               comma. Default: what the route says.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "compute",
+        name: "cluster",
+        help: "The name of the cluster this node belongs to, for the metadata `cluster` and \
+               `user_metadata.cluster`. Default: none.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "compute",
+        name: "host_tags",
+        kind: Kind::Tags,
+        help: "More metadata about this node, as `key:value, key:value`. What changes often does not \
+               belong here: every new value makes a row in the table `resource`.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "compute",
+        name: "instance_discovery_method",
+        kind: Kind::Choice(&["naive", "workload_partitioning", "libvirt_metadata"]),
+        default: "naive",
+        help: "How instances are found. This version looks at no instances.",
+        ..IGNORED
+    },
+    OptionSpec {
+        group: "compute",
+        name: "workload_partitioning",
+        kind: Kind::Bool,
+        default: "false",
+        help: "Whether several agents share the work. This version looks at no instances.",
+        ..IGNORED
+    },
+    OptionSpec {
+        group: "compute",
+        name: "resource_update_interval",
+        kind: COUNT,
+        default: "0",
+        help: "Seconds between two looks at Nova. This version looks at no instances.",
+        ..IGNORED
+    },
+    OptionSpec {
+        group: "compute",
+        name: "libvirt_type",
+        kind: Kind::Choice(&["kvm", "lxc", "qemu", "uml", "xen", "parallels"]),
+        default: "kvm",
+        deprecated: &[(DEFAULT, "libvirt_type")],
+        help: "The hypervisor. This version looks at no instances.",
+        ..IGNORED
+    },
+    OptionSpec {
+        group: "compute",
+        name: "libvirt_uri",
+        deprecated: &[(DEFAULT, "libvirt_uri")],
+        help: "The libvirt to ask. This version looks at no instances.",
+        ..IGNORED
+    },
+    // ---------------------------------------------------------------- [agent]
+    OptionSpec {
+        group: "agent",
+        name: "http_listen",
+        kind: Kind::Listen,
+        default: "127.0.0.1:9180",
+        help: "Where the agent serves /metrics, /healthz and /readyz; empty switches it off. On \
+               loopback by default, because it asks for no password.",
+        ..PLAIN
+    },
+    // ---------------------------------------------------------------- [collector]
+    OptionSpec {
+        group: "collector",
+        name: "udp_address",
+        kind: Kind::Address,
+        default: "0.0.0.0",
+        help: "The address to receive samples at; empty switches UDP off, :: takes IPv6 as well.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "collector",
+        name: "udp_port",
+        kind: PORT,
+        default: "4953",
+        help: "The port to receive samples at. Ceilometer's own collector has 4952; this pipeline is \
+               kept apart from it.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "collector",
+        name: "batch_size",
+        kind: Kind::Int {
+            least: 1,
+            most: BATCH_SIZE_MAX,
+        },
+        default: "1000",
+        help: "Samples written in one transaction, 1 to 10000. About a thousand is where databases \
+               are at their best.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "collector",
+        name: "batch_timeout",
+        kind: Kind::Seconds {
+            least: 0.001,
+            most: 10.0,
+        },
+        default: "0.05",
+        help: "Seconds a sample may wait for its batch to fill, 0.001 to 10. State should be \
+               readable 0.2 s after it arrived, so keep it at 0.1 or below.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "collector",
+        name: "http_listen",
+        kind: Kind::Listen,
+        default: "127.0.0.1:9181",
+        help: "Where the collector serves /metrics, /healthz and /readyz; empty switches it off. On \
+               loopback by default, because it asks for no password.",
+        ..PLAIN
+    },
+    // ---------------------------------------------------------------- [database]
+    OptionSpec {
+        group: "database",
+        name: "connection",
+        kind: Kind::Connection,
+        default: "sqlite:///$state_path/ceilometer_ha.sqlite",
+        deprecated: &[
+            (DEFAULT, "sql_connection"),
+            (DEFAULT, "database_connection"),
+            ("database", "sql_connection"),
+            ("sql", "connection"),
+        ],
+        help: "The database, as an SQLAlchemy URL. This version has the engine sqlite.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "database",
+        name: "metering_time_to_live",
+        kind: Kind::Int {
+            least: i64::MIN,
+            most: i32::MAX as i64,
+        },
+        default: "0",
+        deprecated: &[("database", "time_to_live")],
+        help: "Seconds that samples are kept; 0 and less keep them for ever. Current state is kept \
+               anyway.",
+        ..PLAIN
+    },
+    // ---------------------------------------------------------------- [publisher]
+    OptionSpec {
+        group: "publisher",
+        name: "telemetry_secret",
+        kind: Kind::Secret,
+        deprecated: &[
+            (DEFAULT, "metering_secret"),
+            ("publisher_rpc", "metering_secret"),
+            ("publisher", "metering_secret"),
+        ],
+        help: "The secret that signs every sample; the same on all hosts. Unset: each host makes one \
+               of its own in state_path, which serves a single machine only.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "publisher_notifier",
+        name: "metering_topic",
+        default: "metering",
+        deprecated: &[
+            (DEFAULT, "metering_topic"),
+            ("publisher_rpc", "metering_topic"),
+        ],
+        help: "The topic of the message broker. This version has no notifier:// publisher.",
+        ..IGNORED
+    },
+    // ---------------------------------------------------------------- [oslo_messaging_rabbit]
+    OptionSpec {
+        name: "rabbit_host",
+        default: "localhost",
+        deprecated: &[(DEFAULT, "rabbit_host")],
+        help: "The broker's host.",
+        ..RABBIT
+    },
+    OptionSpec {
+        name: "rabbit_hosts",
+        kind: Kind::List,
+        default: "$rabbit_host:$rabbit_port",
+        deprecated: &[(DEFAULT, "rabbit_hosts")],
+        help: "The brokers of a cluster, as host:port.",
+        ..RABBIT
+    },
+    OptionSpec {
+        name: "rabbit_port",
+        kind: PORT,
+        default: "5672",
+        deprecated: &[(DEFAULT, "rabbit_port")],
+        help: "The broker's port.",
+        ..RABBIT
+    },
+    OptionSpec {
+        name: "rabbit_userid",
+        default: "guest",
+        deprecated: &[(DEFAULT, "rabbit_userid")],
+        help: "The broker's user.",
+        ..RABBIT
+    },
+    OptionSpec {
+        name: "rabbit_password",
+        kind: Kind::Secret,
+        default: "guest",
+        deprecated: &[(DEFAULT, "rabbit_password")],
+        help: "The user's password.",
+        ..RABBIT
+    },
+    OptionSpec {
+        name: "rabbit_virtual_host",
+        default: "/",
+        deprecated: &[(DEFAULT, "rabbit_virtual_host")],
+        help: "The broker's virtual host.",
+        ..RABBIT
+    },
+    OptionSpec {
+        name: "rabbit_use_ssl",
+        kind: Kind::Bool,
+        default: "false",
+        deprecated: &[(DEFAULT, "rabbit_use_ssl")],
+        help: "Whether to speak TLS with the broker.",
+        ..RABBIT
+    },
+    OptionSpec {
+        name: "rabbit_ha_queues",
+        kind: Kind::Bool,
+        default: "false",
+        deprecated: &[(DEFAULT, "rabbit_ha_queues")],
+        help: "Whether queues are mirrored.",
+        ..RABBIT
+    },
+    OptionSpec {
+        name: "amqp_durable_queues",
+        kind: Kind::Bool,
+        default: "false",
+        deprecated: &[(DEFAULT, "amqp_durable_queues")],
+        help: "Whether queues outlive the broker.",
+        ..RABBIT
+    },
+    OptionSpec {
+        name: "heartbeat_timeout_threshold",
+        kind: COUNT,
+        default: "60",
+        help: "Seconds of silence after which the broker counts as gone; 0 never.",
+        ..RABBIT
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn names_are_unique_and_old_names_lead_to_one_option() {
+        let mut seen = HashSet::new();
+        for spec in OPTIONS {
+            let own = std::iter::once((spec.group, spec.name));
+            for (group, name) in own.chain(spec.deprecated.iter().copied()) {
+                assert!(
+                    seen.insert((group.to_lowercase(), name)),
+                    "[{group}] {name} twice"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_option_is_explained() {
+        for spec in OPTIONS {
+            assert!(
+                spec.help.ends_with('.') && !spec.help.contains("  "),
+                "[{}] {}: {:?}",
+                spec.group,
+                spec.name,
+                spec.help
+            );
+        }
+    }
+
+    #[test]
+    fn names_need_no_quoting_anywhere() {
+        for spec in OPTIONS {
+            for text in [spec.group, spec.name] {
+                assert!(
+                    text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'),
+                    "{text:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn only_default_has_to_be_in_capitals() {
+        assert!(find("DATABASE", "connection").is_some());
+        assert!(find("DEFAULT", "debug").is_some());
+        assert!(find("default", "debug").is_none());
+        assert!(find_deprecated("DATABASE", "sql_connection").is_some());
+    }
+}

@@ -1,0 +1,481 @@
+//! Pure. The checked settings that the daemons are built from, and the checks that need more than
+//! one option.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::options::DEFAULT;
+use super::problem::Severity;
+use super::values::{Mismatch, Values};
+use crate::model::Secret;
+
+/// The shortest time that a probe is given to come back: below it, a busy scheduler on either side
+/// looks like loss.
+pub const EFFECTIVE_TIMEOUT_MIN: Duration = Duration::from_millis(200);
+
+/// The most gateways of one node. A round to a thousand is what the probe was measured with; with
+/// more, the surplus is not dropped silently but the configuration refused.
+const GATEWAYS_MAX: usize = 1000;
+
+/// The most tags of one node. They travel with every reading, and a datagram has 64 KB at most; a
+/// configuration with more is refused.
+const HOST_TAGS_MAX: usize = 32;
+
+/// Metadata that the agent fills by itself; a tag of that name would hide it.
+const RESERVED_TAGS: &[&str] = &["node", "cluster", "user_metadata"];
+
+/// Secrets shorter than this are warned about: 16 characters of `openssl rand -hex` are 64 bits,
+/// the least that holds against somebody who recorded one datagram.
+const SECRET_CHARS_MIN: usize = 16;
+
+/// Ceilometer's default for `telemetry_secret`, which everybody knows.
+const WELL_KNOWN_SECRET: &str = "change this for valid signing";
+
+/// A batch that waits longer than this leaves too little of the 0.2 s after which state should be
+/// readable.
+const BATCH_TIMEOUT_CALM: Duration = Duration::from_millis(100);
+
+/// The ratio at which counting losses and counting answers are the same.
+const RATIO_WITHOUT_DOUBT: f64 = 0.5;
+
+/// What the files and the environment say, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// This node's name in readings.
+    pub host: String,
+    /// The `source` of every sample.
+    pub sample_source: String,
+    /// Which sets of pollsters run, each once.
+    pub polling_namespaces: Vec<Namespace>,
+    /// The pipeline's file.
+    pub pipeline_cfg_file: PathBuf,
+    /// The directory of what must outlive a restart.
+    pub state_path: PathBuf,
+    /// Where logs go.
+    pub log: LogSettings,
+    /// What the probes do.
+    pub compute: ComputeSettings,
+    /// What else concerns the agent alone.
+    pub agent: AgentSettings,
+    /// Receiving and batching.
+    pub collector: CollectorSettings,
+    /// Storing and forgetting.
+    pub database: DatabaseSettings,
+    /// The secret that signs; None if it is unset or empty.
+    pub telemetry_secret: Option<Secret>,
+}
+
+/// A set of pollsters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Namespace {
+    /// What a compute node sees of itself.
+    Compute,
+    /// What a controller sees of the nodes.
+    Central,
+    /// What the node's BMC says.
+    Ipmi,
+}
+
+impl Namespace {
+    /// The word in `polling_namespaces`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Namespace::Compute => "compute",
+            Namespace::Central => "central",
+            Namespace::Ipmi => "ipmi",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        [Namespace::Compute, Namespace::Central, Namespace::Ipmi]
+            .into_iter()
+            .find(|namespace| namespace.as_str() == name)
+    }
+}
+
+/// How much is logged, and where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Level debug.
+    pub debug: bool,
+    /// Level info; otherwise warning.
+    pub verbose: bool,
+    /// To standard error.
+    pub use_stderr: bool,
+    /// To this file as well.
+    pub file: Option<PathBuf>,
+}
+
+/// What the storage probes do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ComputeSettings {
+    /// Addresses without brackets, or host names; no two alike.
+    pub gateways: Vec<String>,
+    /// Probes to each gateway in a round.
+    pub ping_count: u16,
+    /// A gateway is reachable when lost/sent is not above this, 0 to 1.
+    pub accepted_loss: f64,
+    /// The time between two probes to one gateway.
+    pub ping_interval: Duration,
+    /// How long a probe may take; see [`effective_timeout`].
+    pub ping_timeout: Duration,
+    /// How many gateways must answer.
+    pub quorum: Quorum,
+    /// The interface by which probes leave.
+    pub storage_interface: Option<String>,
+    /// The addresses from which probes leave, one of each family at most.
+    pub storage_source_addresses: Vec<IpAddr>,
+    /// The cluster this node belongs to.
+    pub cluster: Option<String>,
+    /// More metadata about the node, in the order of the file.
+    pub host_tags: Vec<(String, String)>,
+}
+
+/// How many of the gateways must answer for the storage to be reachable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quorum {
+    /// One is enough.
+    Any,
+    /// More than half.
+    Majority,
+    /// Every one.
+    All,
+    /// This many.
+    AtLeast(usize),
+}
+
+impl Quorum {
+    /// The number of gateways that must answer, of `n` configured ones. At least one: with no
+    /// gateway nothing can be called reachable.
+    pub fn needed(&self, n: usize) -> usize {
+        match self {
+            Quorum::Any => 1,
+            Quorum::Majority => n / 2 + 1,
+            Quorum::All => n.max(1),
+            Quorum::AtLeast(least) => (*least).max(1),
+        }
+    }
+}
+
+/// What concerns the agent alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentSettings {
+    /// Where metrics and health are served; None for nowhere.
+    pub http_listen: Option<SocketAddr>,
+}
+
+/// Receiving and batching.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectorSettings {
+    /// Where datagrams are received; None for nowhere.
+    pub udp_address: Option<IpAddr>,
+    /// The port for them.
+    pub udp_port: u16,
+    /// Samples written in one transaction.
+    pub batch_size: usize,
+    /// How long a sample waits for its batch to fill.
+    pub batch_timeout: Duration,
+    /// Where metrics and health are served; None for nowhere.
+    pub http_listen: Option<SocketAddr>,
+}
+
+/// Storing and forgetting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseSettings {
+    /// The URL, which may hold a password; a path in it is absolute if the file's path is.
+    pub connection: Secret,
+    /// How long samples are kept; None for ever.
+    pub retention: Option<Duration>,
+}
+
+/// How long the last probe of a round is really waited for: `ping_timeout`, or what the interval of
+/// the round leaves after the last probe is sent, and never less than
+/// [`EFFECTIVE_TIMEOUT_MIN`].
+pub fn effective_timeout(interval: Duration, settings: &ComputeSettings) -> Duration {
+    let gaps = u32::from(settings.ping_count.saturating_sub(1));
+    let sending = settings.ping_interval.saturating_mul(gaps);
+    settings
+        .ping_timeout
+        .min(interval.saturating_sub(sending))
+        .max(EFFECTIVE_TIMEOUT_MIN)
+}
+
+/// Builds the settings from the values; what doesn't fit together is reported there.
+pub(super) fn build(values: &mut Values<'_>, host_name: &str) -> Result<Settings, Mismatch> {
+    check_dispatchers(values)?;
+    Ok(Settings {
+        host: optional(values.text(DEFAULT, "host")?).unwrap_or_else(|| host_name.to_owned()),
+        sample_source: values.text(DEFAULT, "sample_source")?,
+        polling_namespaces: namespaces(values)?,
+        pipeline_cfg_file: values.path(DEFAULT, "pipeline_cfg_file")?,
+        state_path: values.path(DEFAULT, "state_path")?,
+        log: log(values)?,
+        compute: compute(values)?,
+        agent: AgentSettings {
+            http_listen: values.listen("agent", "http_listen")?,
+        },
+        collector: collector(values)?,
+        database: database(values)?,
+        telemetry_secret: telemetry_secret(values)?,
+    })
+}
+
+fn optional(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+fn check_dispatchers(values: &mut Values<'_>) -> Result<(), Mismatch> {
+    for dispatcher in values.words(DEFAULT, "meter_dispatchers")? {
+        if dispatcher != "database" {
+            let message = format!("found {dispatcher:?}, expected database: no other is built");
+            values.report(Severity::Error, DEFAULT, "meter_dispatchers", message);
+        }
+    }
+    Ok(())
+}
+
+fn namespaces(values: &mut Values<'_>) -> Result<Vec<Namespace>, Mismatch> {
+    let mut namespaces = Vec::new();
+    for word in values.words(DEFAULT, "polling_namespaces")? {
+        let Some(namespace) = Namespace::from_name(&word) else {
+            continue;
+        };
+        if namespaces.contains(&namespace) {
+            continue;
+        }
+        if namespace != Namespace::Compute {
+            let message = format!("{word} is accepted, but this version has no pollsters for it");
+            values.report(Severity::Warning, DEFAULT, "polling_namespaces", message);
+        }
+        namespaces.push(namespace);
+    }
+    Ok(namespaces)
+}
+
+fn log(values: &Values<'_>) -> Result<LogSettings, Mismatch> {
+    let directory = match optional(values.text(DEFAULT, "log_dir")?) {
+        Some(directory) => values.base(DEFAULT, "log_dir").join(directory),
+        None => values.base(DEFAULT, "log_file"),
+    };
+    Ok(LogSettings {
+        debug: values.truth(DEFAULT, "debug")?,
+        verbose: values.truth(DEFAULT, "verbose")?,
+        use_stderr: values.truth(DEFAULT, "use_stderr")?,
+        file: optional(values.text(DEFAULT, "log_file")?).map(|file| directory.join(file)),
+    })
+}
+
+fn compute(values: &mut Values<'_>) -> Result<ComputeSettings, Mismatch> {
+    let gateways = gateways(values)?;
+    Ok(ComputeSettings {
+        quorum: quorum(values, gateways.len())?,
+        gateways,
+        ping_count: narrow(values, "compute", "ping_count")?,
+        accepted_loss: accepted_loss(values)?,
+        ping_interval: values.seconds("compute", "ping_interval")?,
+        ping_timeout: values.seconds("compute", "ping_timeout")?,
+        storage_interface: optional(values.text("compute", "storage_interface")?),
+        storage_source_addresses: values.sources("compute", "storage_source_address")?,
+        cluster: optional(values.text("compute", "cluster")?),
+        host_tags: host_tags(values)?,
+    })
+}
+
+fn gateways(values: &mut Values<'_>) -> Result<Vec<String>, Mismatch> {
+    let option = "storage_server_address";
+    let mut gateways: Vec<String> = Vec::new();
+    for gateway in values.words("compute", option)? {
+        if gateways
+            .iter()
+            .any(|other| other.eq_ignore_ascii_case(&gateway))
+        {
+            let message = format!("{gateway} is named twice and counts once");
+            values.report(Severity::Warning, "compute", option, message);
+        } else {
+            gateways.push(gateway);
+        }
+    }
+    if gateways.len() > GATEWAYS_MAX {
+        let message = format!(
+            "found {} gateways, expected {GATEWAYS_MAX} at most",
+            gateways.len()
+        );
+        values.report(Severity::Error, "compute", option, message);
+    }
+    Ok(gateways)
+}
+
+fn quorum(values: &mut Values<'_>, gateways: usize) -> Result<Quorum, Mismatch> {
+    let option = "storage_quorum";
+    let quorum = values.quorum("compute", option)?;
+    match quorum {
+        Quorum::AtLeast(least) if least > gateways => {
+            let message = format!(
+                "found {least}, expected no more than the number of gateways, which is {gateways}"
+            );
+            values.report(Severity::Error, "compute", option, message);
+        }
+        Quorum::Majority if gateways == 2 => {
+            let message = "a majority of two gateways is all of them: one lost gateway makes the \
+                           storage unreachable";
+            values.report(Severity::Warning, "compute", option, message);
+        }
+        Quorum::Any | Quorum::Majority | Quorum::All | Quorum::AtLeast(_) => {}
+    }
+    Ok(quorum)
+}
+
+fn accepted_loss(values: &mut Values<'_>) -> Result<f64, Mismatch> {
+    let ratio = values.float("compute", "ping_loss_ratio")?;
+    let meaning = values.text("compute", "ping_ratio_meaning")?;
+    if meaning == "success" {
+        // 1 - 0.9 is a little less than 0.1, and one lost of ten would be one too many.
+        return Ok(((1.0 - ratio) * 1e9).round() / 1e9);
+    }
+    if meaning.is_empty() && (ratio - RATIO_WITHOUT_DOUBT).abs() > f64::EPSILON {
+        let message = format!(
+            "{ratio} is read as the share of probes that may be LOST; older systems compared it \
+             with the share that was answered, which here is the opposite. Set ping_ratio_meaning \
+             = loss to confirm, or success for the older arithmetic"
+        );
+        values.report(Severity::Warning, "compute", "ping_loss_ratio", message);
+    }
+    Ok(ratio)
+}
+
+fn host_tags(values: &mut Values<'_>) -> Result<Vec<(String, String)>, Mismatch> {
+    let tags = values.tags("compute", "host_tags")?;
+    if tags.len() > HOST_TAGS_MAX {
+        let message = format!(
+            "found {} tags, expected {HOST_TAGS_MAX} at most",
+            tags.len()
+        );
+        values.report(Severity::Error, "compute", "host_tags", message);
+    }
+    for (key, _) in &tags {
+        if RESERVED_TAGS.contains(&key.as_str()) {
+            let message = format!(
+                "found the key {key:?}, expected another: the agent fills {} by itself, the \
+                 cluster from [compute] cluster",
+                RESERVED_TAGS.join(", ")
+            );
+            values.report(Severity::Error, "compute", "host_tags", message);
+        }
+    }
+    Ok(tags)
+}
+
+fn collector(values: &mut Values<'_>) -> Result<CollectorSettings, Mismatch> {
+    let batch_timeout = values.seconds("collector", "batch_timeout")?;
+    if batch_timeout > BATCH_TIMEOUT_CALM {
+        let message = format!(
+            "found {} s, better {} s or less: state should be readable 0.2 s after it arrived",
+            batch_timeout.as_secs_f64(),
+            BATCH_TIMEOUT_CALM.as_secs_f64()
+        );
+        values.report(Severity::Warning, "collector", "batch_timeout", message);
+    }
+    Ok(CollectorSettings {
+        udp_address: values.address("collector", "udp_address")?,
+        udp_port: narrow(values, "collector", "udp_port")?,
+        batch_size: narrow(values, "collector", "batch_size")?,
+        batch_timeout,
+        http_listen: values.listen("collector", "http_listen")?,
+    })
+}
+
+fn database(values: &Values<'_>) -> Result<DatabaseSettings, Mismatch> {
+    let seconds = values.int("database", "metering_time_to_live")?;
+    Ok(DatabaseSettings {
+        connection: values.secret("database", "connection")?,
+        retention: u64::try_from(seconds)
+            .ok()
+            .filter(|seconds| *seconds > 0)
+            .map(Duration::from_secs),
+    })
+}
+
+fn telemetry_secret(values: &mut Values<'_>) -> Result<Option<Secret>, Mismatch> {
+    let option = "telemetry_secret";
+    let secret = values.secret("publisher", option)?;
+    let count = secret.expose().chars().count();
+    if secret.is_empty() {
+        return Ok(None);
+    }
+    if secret.expose() == WELL_KNOWN_SECRET {
+        let message = "found Ceilometer's default, which everybody knows; make one with \
+                       `openssl rand -hex 24`";
+        values.report(Severity::Warning, "publisher", option, message);
+    } else if count < SECRET_CHARS_MIN {
+        let message = format!(
+            "found a secret of {count} characters, better {SECRET_CHARS_MIN} or more, as from \
+             `openssl rand -hex 24`"
+        );
+        values.report(Severity::Warning, "publisher", option, message);
+    }
+    Ok(Some(secret))
+}
+
+/// A whole number as the narrower type that its range in the table fits into.
+fn narrow<T: TryFrom<i64>>(
+    values: &Values<'_>,
+    group: &'static str,
+    name: &'static str,
+) -> Result<T, Mismatch> {
+    T::try_from(values.int(group, name)?).map_err(|_| Mismatch::new(group, name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quorum_needs_so_many() {
+        for (quorum, needed) in [
+            (Quorum::Any, [1, 1, 1, 1, 1]),
+            (Quorum::Majority, [1, 1, 2, 2, 3]),
+            (Quorum::All, [1, 1, 2, 3, 4]),
+            (Quorum::AtLeast(2), [2, 2, 2, 2, 2]),
+        ] {
+            for (n, needed) in needed.into_iter().enumerate() {
+                assert_eq!(quorum.needed(n), needed, "{quorum:?} of {n}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_timeout_fits_into_the_interval() {
+        let settings = |count, spacing, timeout| ComputeSettings {
+            gateways: vec![],
+            ping_count: count,
+            accepted_loss: 0.5,
+            ping_interval: Duration::from_millis(spacing),
+            ping_timeout: Duration::from_millis(timeout),
+            quorum: Quorum::Any,
+            storage_interface: None,
+            storage_source_addresses: vec![],
+            cluster: None,
+            host_tags: vec![],
+        };
+        for (interval, count, spacing, timeout, expected) in [
+            (1000, 4, 100, 500, 500),
+            (1000, 4, 100, 1000, 700),
+            (1000, 4, 300, 1000, 200),
+            (1000, 4, 250, 1000, 250),
+            (30_000, 4, 100, 500, 500),
+            (1000, 1, 100, 5000, 1000),
+            (100, 4, 100, 500, 200),
+            (1000, u16::MAX, 10_000, 500, 200),
+        ] {
+            assert_eq!(
+                effective_timeout(
+                    Duration::from_millis(interval),
+                    &settings(count, spacing, timeout)
+                ),
+                Duration::from_millis(expected),
+                "{interval} {count} {spacing} {timeout}"
+            );
+        }
+    }
+}
