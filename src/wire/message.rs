@@ -166,7 +166,7 @@ fn agreed_value(value: &Value) -> Value {
 /// and from 1e11 on, where the one writes `1e+11` and the other `100000000000.0`, an integer.
 fn agreed(number: f64) -> Value {
     let rounded = Value::Float(round_to_six_places(number));
-    if pytext::is_same_in_both(&rounded) {
+    if pytext::is_same_in_all(&rounded) {
         return rounded;
     }
     let mut twelve_digits = String::new();
@@ -174,7 +174,7 @@ fn agreed(number: f64) -> Value {
     let Ok(shorter) = twelve_digits.parse() else {
         return rounded;
     };
-    if pytext::is_same_in_both(&Value::Float(shorter)) {
+    if pytext::is_same_in_all(&Value::Float(shorter)) {
         return Value::Float(shorter);
     }
     match format!("{shorter:.0}").parse() {

@@ -35,13 +35,13 @@ pub fn sign(message: &[(String, Value)], secret: &Secret) -> String {
 pub fn verify(message: &[(String, Value)], secret: &Secret) -> Result<(), Refusal> {
     let claimed = claimed(message)?;
     let key = keyed(secret).ok_or(Refusal::BadSignature)?;
-    for dialect in [Dialect::Current, Dialect::Old] {
+    for dialect in [Dialect::Current, Dialect::Old, Dialect::OldLong] {
         let sum = Sum::over(key.clone(), message, dialect)?;
         // This comparison takes the same time wherever the two differ.
         if sum.mac.verify_slice(&claimed).is_ok() {
             return Ok(());
         }
-        if sum.same_in_both {
+        if sum.same_in_all {
             break;
         }
     }
@@ -68,8 +68,8 @@ fn keyed(secret: &Secret) -> Option<HmacSha256> {
 /// A signature in the making.
 struct Sum {
     mac: HmacSha256,
-    /// Whether the other dialect would have yielded the same text so far.
-    same_in_both: bool,
+    /// Whether every other dialect would have yielded the same text so far.
+    same_in_all: bool,
     bytes: usize,
     /// The text of one value, kept for its memory.
     text: String,
@@ -83,7 +83,7 @@ impl Sum {
     ) -> Result<Self, Refusal> {
         let mut sum = Sum {
             mac: key,
-            same_in_both: true,
+            same_in_all: true,
             bytes: 0,
             text: String::new(),
         };
@@ -98,7 +98,7 @@ impl Sum {
         if let Value::Text(text) = value {
             return self.feed(text);
         }
-        self.same_in_both = self.same_in_both && pytext::is_same_in_both(value);
+        self.same_in_all = self.same_in_all && pytext::is_same_in_all(value);
         let mut text = std::mem::take(&mut self.text);
         text.clear();
         pytext::write_str(&mut text, value, dialect);
