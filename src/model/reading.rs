@@ -52,8 +52,9 @@ pub struct Received {
     pub project_id: Option<String>,
     /// When, by the sender's clock; None when it sent null.
     pub timestamp: Option<super::UtcTime>,
-    /// The resource's metadata, order as sent.
-    pub metadata: Vec<(String, Value)>,
+    /// The resource's metadata: a map, order as sent, from every real sender. The original stored
+    /// null, text and lists as well.
+    pub metadata: Value,
 }
 
 /// A meter as a sender wrote it.

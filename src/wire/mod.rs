@@ -1,1 +1,15 @@
-//! Not written yet.
+//! Pure. The metering message on the wire: how a reading becomes a signed datagram, and how a
+//! datagram from any sender becomes verified messages again.
+//!
+//! In the order of the data: [`encode`] signs a reading for one path, [`pack`] fills datagrams,
+//! [`receive`] takes one apart. Below them: [`msgpack`] (bounded decoding), [`signature`] (what is
+//! signed, and the check of it) and [`pytext`] (the text of a value, as Python prints it).
+
+mod message;
+pub mod msgpack;
+pub mod pytext;
+mod refusal;
+pub mod signature;
+
+pub use message::{VERSION, accept, encode, pack, receive};
+pub use refusal::Refusal;

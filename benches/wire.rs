@@ -1,0 +1,105 @@
+//! What it costs to take one datagram in: verify its signature and read it. Ceilometer's own code
+//! does the same for the same datagram in the same run, as the peer.
+
+// A benchmark is the one kind of program here whose business is to read a clock.
+#![allow(clippy::disallowed_methods)]
+
+#[path = "../tests/ceilometer/mod.rs"]
+mod ceilometer;
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use ceilometer_ha::model::{
+    Identity, Metadata, Reading, Sample, Secret, UtcTime, Value, Volume, meters,
+};
+use ceilometer_ha::wire;
+
+/// What taking one datagram in may cost.
+const LIMIT_US: f64 = 4.0;
+/// Runs, of which the median counts.
+const RUNS: usize = 9;
+/// Datagrams in one run: long enough that a clock's resolution is nothing.
+const COUNT: u32 = 50_000;
+/// The peer is slower and takes fewer.
+const PEER_COUNT: u32 = 5_000;
+
+fn main() {
+    let secret = ceilometer::secret();
+    let reading = reading();
+    let datagram = wire::encode(&reading, "openstack", "udp://192.0.2.6:4953", &secret);
+    let bytes = datagram.len();
+    println!("a datagram of {bytes} bytes, median of {RUNS} runs:");
+
+    let ours = median_us(|| receive(&datagram, &secret));
+    println!("verify and decode: {ours:.2} us (limit {LIMIT_US:.0} us)");
+    let forged = Secret::new("another secret");
+    let refused = median_us(|| receive(&datagram, &forged));
+    println!("refuse a forged one: {refused:.2} us");
+    let encode =
+        median_us(|| wire::encode(&reading, "openstack", "udp://192.0.2.6:4953", &secret).len());
+    println!("sign and encode: {encode:.2} us");
+
+    match peer_us(&datagram) {
+        Ok(peer) => println!(
+            "Ceilometer's verify and decode: {peer:.2} us, {:.1} times ours",
+            peer / ours
+        ),
+        Err(problem) => println!("Ceilometer was not measured: {problem}"),
+    }
+}
+
+fn receive(datagram: &[u8], secret: &Secret) -> usize {
+    let (received, refusals) = wire::receive(datagram, secret);
+    received.len() + refusals.len()
+}
+
+/// The median time of one call, in microseconds.
+fn median_us(mut call: impl FnMut() -> usize) -> f64 {
+    let mut runs: Vec<f64> = (0..RUNS)
+        .map(|_| {
+            let start = Instant::now();
+            for _ in 0..COUNT {
+                black_box(call());
+            }
+            start.elapsed().as_secs_f64() / f64::from(COUNT) * 1e6
+        })
+        .collect();
+    runs.sort_by(f64::total_cmp);
+    runs.get(RUNS / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn peer_us(datagram: &[u8]) -> Result<f64, String> {
+    let hex = ceilometer::hex(datagram);
+    let answer = ceilometer::run(&["time", &PEER_COUNT.to_string()], &hex)?;
+    answer.as_f64().ok_or(format!("verify.py said {answer}"))
+}
+
+/// A reading whose datagram has about 600 bytes, as a gateway's has with its metadata.
+fn reading() -> Reading {
+    let cluster = vec![("cluster".to_owned(), Value::from("rack-7"))];
+    let metadata = [
+        ("node", Value::from("compute-017.example.org")),
+        ("cluster", Value::from("rack-7")),
+        ("user_metadata", Value::Map(cluster)),
+        ("gateway", Value::from("192.0.2.1")),
+    ];
+    let metadata = metadata.map(|(key, value)| (key.to_owned(), value));
+    Reading {
+        identity: Identity {
+            observer: "compute-017.example.org".to_owned(),
+            epoch: 1_462_330_921_123,
+            seq: 86_400,
+        },
+        message_id: "3f2b6a3e-11a5-11e6-8a5e-525400a1b2c3".to_owned(),
+        sample: Sample {
+            meter: meters::GATEWAY_LOSS_RATIO,
+            volume: Volume::ratio(0.25),
+            resource_id: "compute-017.example.org/192.0.2.1".to_owned(),
+            user_id: None,
+            project_id: None,
+            timestamp: UtcTime::from_unix_micros(1_462_330_921_123_456),
+            metadata: Metadata::from(metadata),
+        },
+    }
+}
