@@ -1,1 +1,23 @@
-//! Not written yet.
+//! Pure. What a person sees of the fleet: rows of the database's current state become one
+//! [`FleetView`], which is printed as JSON or as a table.
+//!
+//! The view never guesses. A reading that is too old, from an earlier life of its agent, or followed
+//! by a probe that failed on the agent's own side says nothing about now: the verdict is `unknown`
+//! with the reason in words, and never `lost`.
+
+mod fleet;
+mod freshness;
+mod host;
+mod table;
+mod text;
+mod view;
+
+pub use fleet::view;
+pub use table::{TableOptions, render_table};
+pub use view::{
+    CodeView, FailureView, FleetView, GatewayView, HeartbeatView, HostView, PathView, StorageView,
+    UnknownReason, Verdict,
+};
+
+#[cfg(test)]
+mod tests;
