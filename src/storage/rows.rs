@@ -1,0 +1,467 @@
+//! Pure. What one received message becomes in the tables: Ceilometer's `meter`, `resource`,
+//! `sample` and `metadata_*` as its own collector would fill them, and what our tables need beside.
+
+use md5::{Digest, Md5};
+
+use super::json::{self, NonFinite};
+use crate::model::{Received, ReceivedMeter, UtcTime, Value};
+
+/// How deep metadata may nest. Real ones are two or three deep; deeper than this is a sender gone
+/// wrong, and its message is refused rather than walked.
+pub(crate) const MAX_METADATA_DEPTH: usize = 32;
+
+/// How many values the metadata of one message may hold, since each becomes a row. A Nova instance
+/// has about fifty. A message with more is refused.
+pub(crate) const MAX_METADATA_VALUES: usize = 4096;
+
+/// The width of Ceilometer's VARCHAR columns, in characters. A longer text would be cut, refused
+/// or kept by the engine's mood, so the message is refused.
+pub(crate) const MAX_TEXT: usize = 255;
+/// The width of `sample.message_id`.
+const MAX_MESSAGE_ID: usize = 128;
+/// The width of `sample.message_signature`.
+const MAX_SIGNATURE: usize = 64;
+
+/// 0001-01-01T00:00:00, the first moment that a DATETIME can hold.
+const FIRST_MICROS: i64 = -62_135_596_800_000_000;
+/// 9999-12-31T23:59:59.999999, the last one.
+const LAST_MICROS: i64 = 253_402_300_799_999_999;
+
+/// Writes the closed list of refusals: variant, name, words.
+macro_rules! refusals {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal, $words:literal;)+) => {
+        /// Why one message could not be stored. It costs itself alone, never its batch.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum RowRefusal { $($(#[$doc])* $variant,)+ }
+
+        impl RowRefusal {
+            /// Every member.
+            pub const ALL: &'static [RowRefusal] = &[$(RowRefusal::$variant),+];
+
+            /// The name in metric labels.
+            pub fn as_str(self) -> &'static str {
+                match self { $(RowRefusal::$variant => $text),+ }
+            }
+
+            /// What to tell a person.
+            pub fn words(self) -> &'static str {
+                match self { $(RowRefusal::$variant => $words),+ }
+            }
+        }
+
+        impl std::fmt::Display for RowRefusal {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+refusals! {
+    /// An epoch or a sequence number above what a BIGINT holds.
+    OrderOutOfRange = "order_out_of_range", "its epoch or sequence number does not fit a BIGINT";
+    /// A numbered reading without a volume can't be a state.
+    VolumeMissing = "volume_missing", "it is numbered but has no volume";
+    /// A numbered reading whose volume is NaN or infinite can't be a state.
+    VolumeNotFinite = "volume_not_finite", "it is numbered and its volume is NaN or infinite";
+    /// A numbered reading without a time can't be a state.
+    TimestampMissing = "timestamp_missing", "it is numbered but has no timestamp";
+    /// A time that no calendar of a database has.
+    TimestampOutOfRange = "timestamp_out_of_range", "its timestamp lies outside the years 1 to 9999";
+    /// A name, an id or a signature longer than its column.
+    TextTooLong = "text_too_long", "a name, an id or the signature is longer than its column";
+    /// An integer in the metadata above what a BIGINT holds.
+    MetadataOutOfRange = "metadata_out_of_range", "an integer in its metadata does not fit a BIGINT";
+    /// Metadata nested too deep.
+    MetadataTooDeep = "metadata_too_deep", "its metadata nest too deep";
+    /// Metadata with too many values.
+    MetadataTooLarge = "metadata_too_large", "its metadata hold too many values";
+    /// It belongs to a life of its observer so long ago that what was seen of it is forgotten.
+    EpochForgotten = "epoch_forgotten", "its observer has started too often since to tell it from a duplicate";
+}
+
+/// One message, ready for the tables.
+#[derive(Debug)]
+pub(crate) struct Row<'a> {
+    /// Its place in the batch.
+    pub(crate) index: usize,
+    /// The message.
+    pub(crate) received: &'a Received,
+    /// What makes it one of ours; None for a plain Ceilometer sender's.
+    pub(crate) ours: Option<Ours<'a>>,
+    /// Its row in `resource`.
+    pub(crate) resource: ResourceKey,
+    /// `resource.resource_metadata`.
+    pub(crate) metadata_json: String,
+}
+
+/// The part of a message that state is made of, checked to be storable.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ours<'a> {
+    /// Who saw it.
+    pub(crate) observer: &'a str,
+    /// Which life of the observer, and which reading of that life.
+    pub(crate) order: Order,
+    /// The volume, finite.
+    pub(crate) volume: f64,
+    /// When, by the observer's clock.
+    pub(crate) observed_at: UtcTime,
+}
+
+/// A place in an observer's order, as BIGINTs hold it: never negative.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Order {
+    /// Which life of the observer.
+    pub(crate) epoch: i64,
+    /// Which reading of that life.
+    pub(crate) seq: i64,
+}
+
+/// What makes a row of `resource` distinct.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct ResourceKey {
+    /// `resource_id`, the sender's.
+    pub(crate) resource_id: String,
+    /// `user_id`.
+    pub(crate) user_id: Option<String>,
+    /// `project_id`.
+    pub(crate) project_id: Option<String>,
+    /// `source_id`.
+    pub(crate) source: String,
+    /// MD5 of the metadata's text.
+    pub(crate) metadata_md5: [u8; 16],
+}
+
+impl ResourceKey {
+    /// `resource.metadata_hash`.
+    pub(crate) fn metadata_hash(&self) -> String {
+        use std::fmt::Write as _;
+        self.metadata_md5
+            .iter()
+            .fold(String::with_capacity(32), |mut hex, byte| {
+                // Writing into a String can't fail.
+                let _ = write!(hex, "{byte:02x}");
+                hex
+            })
+    }
+}
+
+/// One row of a `metadata_*` table, but for the id of its resource.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct MetadataRow {
+    /// `meta_key`: `a.b` for a key in a map, `c[0]` for an item of a list.
+    pub(crate) key: String,
+    /// Which table, and its value.
+    pub(crate) value: MetadataValue,
+}
+
+/// A value in the table of its type.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum MetadataValue {
+    /// `metadata_text`; None is Python's.
+    Text(Option<String>),
+    /// `metadata_int`.
+    Int(i64),
+    /// `metadata_float`.
+    Float(f64),
+    /// `metadata_bool`.
+    Bool(bool),
+}
+
+/// The rows of a batch, and by index what can't be one.
+pub(crate) fn rows_of(batch: &[Received]) -> (Vec<Row<'_>>, Vec<(usize, RowRefusal)>) {
+    let mut rows = Vec::with_capacity(batch.len());
+    let mut refused = Vec::new();
+    for (index, received) in batch.iter().enumerate() {
+        match row_of(index, received) {
+            Ok(row) => rows.push(row),
+            Err(refusal) => refused.push((index, refusal)),
+        }
+    }
+    (rows, refused)
+}
+
+/// Spreads metadata over rows, sorted by key at each level. Two paths that read the same, as
+/// `{"a.b": 1, "a": {"b": 2}}` has them, are both given; the tables keep the first.
+pub(crate) fn flatten(metadata: &[(String, Value)]) -> Vec<MetadataRow> {
+    let mut rows = Vec::new();
+    flatten_map("", metadata, &mut rows);
+    rows
+}
+
+fn row_of(index: usize, received: &Received) -> Result<Row<'_>, RowRefusal> {
+    check_texts(received)?;
+    if received.timestamp.is_some_and(|at| !in_calendar(at)) {
+        return Err(RowRefusal::TimestampOutOfRange);
+    }
+    let mut budget = MAX_METADATA_VALUES;
+    check_map(&received.metadata, MAX_METADATA_DEPTH, &mut budget)?;
+    let metadata_json = json::write_map(&received.metadata, NonFinite::AsPython);
+    Ok(Row {
+        index,
+        received,
+        ours: ours_of(received)?,
+        resource: ResourceKey {
+            resource_id: received.resource_id.clone(),
+            user_id: received.user_id.clone(),
+            project_id: received.project_id.clone(),
+            source: received.source.clone(),
+            metadata_md5: Md5::digest(&metadata_json).into(),
+        },
+        metadata_json,
+    })
+}
+
+fn ours_of(received: &Received) -> Result<Option<Ours<'_>>, RowRefusal> {
+    let Some(identity) = &received.identity else {
+        return Ok(None);
+    };
+    let bigint = |number: u64| i64::try_from(number).map_err(|_| RowRefusal::OrderOutOfRange);
+    let volume = received.volume.ok_or(RowRefusal::VolumeMissing)?;
+    if !volume.is_finite() {
+        return Err(RowRefusal::VolumeNotFinite);
+    }
+    Ok(Some(Ours {
+        observer: &identity.observer,
+        order: Order {
+            epoch: bigint(identity.epoch)?,
+            seq: bigint(identity.seq)?,
+        },
+        volume,
+        observed_at: received.timestamp.ok_or(RowRefusal::TimestampMissing)?,
+    }))
+}
+
+fn in_calendar(at: UtcTime) -> bool {
+    (FIRST_MICROS..=LAST_MICROS).contains(&at.unix_micros())
+}
+
+fn check_texts(received: &Received) -> Result<(), RowRefusal> {
+    let Received {
+        identity,
+        path,
+        message_id,
+        signature,
+        source,
+        meter: ReceivedMeter { name, kind, unit },
+        volume: _,
+        resource_id,
+        user_id,
+        project_id,
+        timestamp: _,
+        metadata: _,
+    } = received;
+    let required = [source, name, resource_id].into_iter();
+    let optional = [path, kind, unit, user_id, project_id]
+        .into_iter()
+        .flatten();
+    let observer = identity.iter().map(|identity| &identity.observer);
+    let fits = required
+        .chain(optional)
+        .chain(observer)
+        .all(|text| is_within(text, MAX_TEXT))
+        && is_within(message_id, MAX_MESSAGE_ID)
+        && is_within(signature, MAX_SIGNATURE);
+    if fits {
+        Ok(())
+    } else {
+        Err(RowRefusal::TextTooLong)
+    }
+}
+
+fn is_within(text: &str, characters: usize) -> bool {
+    text.len() <= characters || text.chars().nth(characters).is_none()
+}
+
+fn check_map(
+    entries: &[(String, Value)],
+    depth: usize,
+    budget: &mut usize,
+) -> Result<(), RowRefusal> {
+    let depth = depth.checked_sub(1).ok_or(RowRefusal::MetadataTooDeep)?;
+    entries
+        .iter()
+        .try_for_each(|(_, value)| check_value(value, depth, budget))
+}
+
+fn check_value(value: &Value, depth: usize, budget: &mut usize) -> Result<(), RowRefusal> {
+    *budget = budget.checked_sub(1).ok_or(RowRefusal::MetadataTooLarge)?;
+    match value {
+        Value::Null | Value::Bool(_) | Value::Float(_) | Value::Text(_) => Ok(()),
+        Value::Int(number) => match i64::try_from(*number) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(RowRefusal::MetadataOutOfRange),
+        },
+        Value::List(items) => {
+            let depth = depth.checked_sub(1).ok_or(RowRefusal::MetadataTooDeep)?;
+            items
+                .iter()
+                .try_for_each(|item| check_value(item, depth, budget))
+        }
+        Value::Map(entries) => check_map(entries, depth, budget),
+    }
+}
+
+fn flatten_map(base: &str, entries: &[(String, Value)], rows: &mut Vec<MetadataRow>) {
+    for (key, value) in json::sorted(entries) {
+        let key = if base.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{base}.{key}")
+        };
+        flatten_value(key, value, rows);
+    }
+}
+
+fn flatten_value(key: String, value: &Value, rows: &mut Vec<MetadataRow>) {
+    let value = match value {
+        Value::Map(entries) => return flatten_map(&key, entries, rows),
+        Value::List(items) => {
+            for (index, item) in items.iter().enumerate() {
+                flatten_value(format!("{key}[{index}]"), item, rows);
+            }
+            return;
+        }
+        Value::Null => MetadataValue::Text(None),
+        Value::Text(text) => MetadataValue::Text(Some(text.clone())),
+        Value::Bool(truth) => MetadataValue::Bool(*truth),
+        Value::Float(number) => MetadataValue::Float(*number),
+        Value::Int(number) => match i64::try_from(*number) {
+            Ok(number) => MetadataValue::Int(number),
+            // Checked before: such a message has no row.
+            Err(_) => return,
+        },
+    };
+    rows.push(MetadataRow { key, value });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Identity;
+
+    fn reading() -> Received {
+        Received {
+            identity: Some(Identity {
+                observer: "node-1".into(),
+                epoch: 1,
+                seq: 1,
+            }),
+            path: Some("udp://192.0.2.1:4953".into()),
+            message_id: "m-1".into(),
+            signature: "0".repeat(64),
+            source: "openstack".into(),
+            meter: ReceivedMeter {
+                name: "storage_connectivity".into(),
+                kind: Some("gauge".into()),
+                unit: Some(String::new()),
+            },
+            volume: Some(1.0),
+            resource_id: "node-1".into(),
+            user_id: None,
+            project_id: None,
+            timestamp: Some(UtcTime::from_unix_micros(1_462_330_921_123_456)),
+            metadata: vec![],
+        }
+    }
+
+    fn nested(levels: usize) -> Value {
+        (0..levels).fold(Value::Null, |inner, level| {
+            if level % 2 == 0 {
+                Value::List(vec![inner])
+            } else {
+                Value::Map(vec![("k".into(), inner)])
+            }
+        })
+    }
+
+    #[test]
+    fn each_refusal_has_its_cause() {
+        type Spoil = fn(&mut Received);
+        let causes: [(RowRefusal, Spoil); 12] = [
+            (RowRefusal::OrderOutOfRange, |r| {
+                r.identity.as_mut().unwrap().epoch = 1 << 63;
+            }),
+            (RowRefusal::OrderOutOfRange, |r| {
+                r.identity.as_mut().unwrap().seq = u64::MAX;
+            }),
+            (RowRefusal::VolumeMissing, |r| r.volume = None),
+            (RowRefusal::VolumeNotFinite, |r| r.volume = Some(f64::NAN)),
+            (RowRefusal::VolumeNotFinite, |r| {
+                r.volume = Some(f64::INFINITY);
+            }),
+            (RowRefusal::TimestampMissing, |r| r.timestamp = None),
+            (RowRefusal::TimestampOutOfRange, |r| {
+                r.timestamp = Some(UtcTime::from_unix_micros(LAST_MICROS + 1));
+            }),
+            (RowRefusal::TextTooLong, |r| r.resource_id = "ż".repeat(256)),
+            (RowRefusal::TextTooLong, |r| r.signature.push('0')),
+            (RowRefusal::MetadataOutOfRange, |r| {
+                r.metadata = vec![("k".into(), Value::List(vec![Value::Int(1 << 63)]))];
+            }),
+            (RowRefusal::MetadataTooDeep, |r| {
+                r.metadata = vec![("k".into(), nested(MAX_METADATA_DEPTH))];
+            }),
+            (RowRefusal::MetadataTooLarge, |r| {
+                r.metadata = vec![(
+                    "k".into(),
+                    Value::List(vec![Value::Null; MAX_METADATA_VALUES]),
+                )];
+            }),
+        ];
+        assert!(row_of(0, &reading()).is_ok());
+        for (refusal, spoil) in causes {
+            let mut spoiled = reading();
+            spoil(&mut spoiled);
+            assert_eq!(
+                row_of(0, &spoiled).map(|_| ()),
+                Err(refusal),
+                "{}",
+                refusal.words()
+            );
+        }
+    }
+
+    #[test]
+    fn the_widest_that_fit_are_taken() {
+        let mut widest = reading();
+        widest.resource_id = "ż".repeat(255);
+        widest.timestamp = Some(UtcTime::from_unix_micros(LAST_MICROS));
+        widest.identity.as_mut().unwrap().seq = i64::MAX.unsigned_abs();
+        widest.metadata = vec![("k".into(), nested(MAX_METADATA_DEPTH - 1))];
+        assert!(row_of(0, &widest).is_ok());
+    }
+
+    #[test]
+    fn an_old_sender_may_leave_things_out_or_say_infinity() {
+        for volume in [None, Some(f64::NAN), Some(f64::INFINITY)] {
+            let old = Received {
+                identity: None,
+                volume,
+                timestamp: None,
+                ..reading()
+            };
+            assert!(row_of(0, &old).is_ok(), "{volume:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_key_is_no_base() {
+        // Ceilometer's `dict_to_keyval` joins with a dot only where there is something to join to.
+        let inner = Value::Map(vec![("a".into(), Value::Int(1))]);
+        assert_eq!(
+            flatten(&[(String::new(), inner)]),
+            [MetadataRow {
+                key: "a".into(),
+                value: MetadataValue::Int(1),
+            }]
+        );
+    }
+
+    #[test]
+    fn refusals_have_distinct_names() {
+        let names: std::collections::BTreeSet<_> =
+            RowRefusal::ALL.iter().map(|r| r.as_str()).collect();
+        assert_eq!(names.len(), RowRefusal::ALL.len());
+    }
+}
