@@ -20,6 +20,9 @@ const SAME_ROUND_SECONDS: f64 = 0.1;
 /// The prefix of a pollster's name that names one gateway.
 const GATEWAY_POLLSTER: &str = "storage_gateway/";
 
+/// Why there is no verdict, and the same in words.
+type WhyUnknown = (UnknownReason, String);
+
 /// One observer's rows, by meter and resource.
 #[derive(Debug, Default)]
 pub(super) struct HostRows<'a> {
@@ -133,7 +136,7 @@ impl<'a> HostFacts<'a> {
 
     /// The verdict, or why there is none: first what concerns the whole host, then the newest
     /// probe, then the reading itself.
-    fn judge_storage(&self, row: Option<&StateRow>) -> Result<Verdict, (UnknownReason, String)> {
+    fn judge_storage(&self, row: Option<&StateRow>) -> Result<Verdict, WhyUnknown> {
         self.check_heartbeat()?;
         self.check_storage_pollster()?;
         let none = || {
@@ -152,14 +155,14 @@ impl<'a> HostFacts<'a> {
     }
 
     /// A heartbeat of an earlier life is no evidence: readings of a later one have arrived.
-    fn check_heartbeat(&self) -> Result<(), (UnknownReason, String)> {
+    fn check_heartbeat(&self) -> Result<(), WhyUnknown> {
         match self.heartbeat.filter(|row| !self.is_earlier_life(row)) {
             Some(row) => self.check_age(row, UnknownReason::Silent, "the last heartbeat is"),
             None => Ok(()),
         }
     }
 
-    fn check_storage_pollster(&self) -> Result<(), (UnknownReason, String)> {
+    fn check_storage_pollster(&self) -> Result<(), WhyUnknown> {
         let name = &meters::STORAGE_CONNECTIVITY.name;
         match self.active_failure(name) {
             Some(row) => {
@@ -178,7 +181,7 @@ impl<'a> HostFacts<'a> {
         row: &StateRow,
         stale: UnknownReason,
         subject: &str,
-    ) -> Result<(), (UnknownReason, String)> {
+    ) -> Result<(), WhyUnknown> {
         let amount = age(self.age_seconds(row).abs());
         match self.freshness.judge(row.received_at) {
             Age::Fresh => Ok(()),
@@ -342,7 +345,7 @@ fn is_gateway_meter(meter: &str) -> bool {
     .any(|gateway_meter| gateway_meter.name == meter)
 }
 
-fn verdict_of(volume: f64) -> Result<Verdict, (UnknownReason, String)> {
+fn verdict_of(volume: f64) -> Result<Verdict, WhyUnknown> {
     if volume == 1.0 {
         Ok(Verdict::Reachable)
     } else if volume == 0.0 {

@@ -22,8 +22,8 @@ const WIDTH_MIN: usize = 60;
 /// The columns of STORAGE: `reachable`.
 const STORAGE_COLUMNS: usize = 9;
 
-/// The columns of AGE: `119 min`.
-const AGE_COLUMNS: usize = 7;
+/// The columns of AGE: `-119 min`, where the database's clock went back.
+const AGE_COLUMNS: usize = 8;
 
 /// The columns of HEARTBEAT: `silent 119 min`.
 const HEARTBEAT_COLUMNS: usize = 14;

@@ -27,6 +27,10 @@ pub(super) fn printable(text: &str) -> String {
     shown
 }
 
+/// The longest age that is shown, in days: 27 years stand for whatever is longer, so that ages keep
+/// their column.
+const AGE_DAYS_MAX: f64 = 9999.0;
+
 /// How many terminal columns the text takes.
 pub(super) fn columns(text: &str) -> usize {
     text.chars().map(char_columns).sum()
@@ -77,7 +81,7 @@ pub(super) fn age(seconds: f64) -> String {
     } else if hours < 47.5 {
         format!("{hours:.0} h")
     } else {
-        format!("{days:.0} d")
+        format!("{:.0} d", days.min(AGE_DAYS_MAX))
     };
     format!("{sign}{amount}")
 }
@@ -226,6 +230,7 @@ mod tests {
             (170_000.0, "47 h"),
             (172_800.0, "2 d"),
             (-600.0, "-10 min"),
+            (1e12, "9999 d"),
         ] {
             assert_eq!(age(seconds), expected, "{seconds}");
         }
