@@ -107,7 +107,9 @@ fn what_we_sign_verifies_in_ceilometer() {
         .collect();
     let list = wire::pack(messages.clone(), 65_507);
     assert_eq!(list.len(), 1);
-    let datagrams = messages.iter().chain(&list);
+    let datagrams = messages
+        .iter()
+        .chain(list.iter().map(|datagram| &datagram.bytes));
     let input: Vec<String> = datagrams.map(|bytes| ceilometer::hex(bytes)).collect();
 
     let answers = ask(&["check"], &input.join("\n"));

@@ -597,8 +597,9 @@ proptest! {
         let packed = wire::pack(maps.clone().collect(), limit);
         let mut unpacked = Vec::new();
         for datagram in &packed {
-            let messages = msgpack::messages(datagram);
-            prop_assert!(datagram.len() <= limit || messages.len() == 1);
+            let messages = msgpack::messages(&datagram.bytes);
+            prop_assert!(datagram.bytes.len() <= limit || messages.len() == 1);
+            prop_assert_eq!(datagram.messages, messages.len());
             unpacked.extend(messages);
         }
         let expected: Vec<_> = maps.map(|map| msgpack::messages(&map).remove(0)).collect();
@@ -619,8 +620,9 @@ fn packing_wastes_no_datagram() {
     let one = small_message(10);
     let three = wire::pack(vec![one.clone(); 3], 1 + 2 * one.len());
     assert_eq!(three.len(), 2);
-    assert_eq!(three[1], one, "one map alone goes as a map");
+    assert_eq!(three[1].bytes, one, "one map alone goes as a map");
     let large = small_message(100);
     let lone = wire::pack(vec![one.clone(), large.clone(), one.clone()], 50);
+    let lone: Vec<Vec<u8>> = lone.into_iter().map(|datagram| datagram.bytes).collect();
     assert_eq!(lone, [one.clone(), large, one]);
 }

@@ -1,2 +1,39 @@
-//! Not written yet.
-fn main() {}
+//! The collector: receives signed readings and stores them in a database of its own.
+
+use std::process::ExitCode;
+
+use ceilometer_ha::daemons::{self, ConfigArgs, collector};
+use clap::{Parser, Subcommand};
+
+/// Receives signed readings over UDP and stores them.
+///
+/// Without a subcommand it runs until SIGTERM, stores what it has and ends. Exit codes: 0 done,
+/// 1 failed, 2 wrong use or configuration.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+
+    /// Check the configuration, print what would be in force, and exit with 0 or 2
+    #[arg(long)]
+    check_config: bool,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Create the database's tables, or bring those of an earlier version or of a Ceilometer up to
+    /// date
+    Dbsync,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    daemons::exit(match args.command {
+        None => collector::run(&args.config, args.check_config),
+        Some(Command::Dbsync) => collector::dbsync(&args.config),
+    })
+}

@@ -1,2 +1,26 @@
-//! Not written yet.
-fn main() {}
+//! The agent: probes the storage gateways of this node and publishes what it finds, signed.
+
+use std::process::ExitCode;
+
+use ceilometer_ha::daemons::{self, ConfigArgs, agent};
+use clap::Parser;
+
+/// Probes this node's storage gateways and publishes signed readings.
+///
+/// Needs either CAP_NET_RAW or a group within the sysctl net.ipv4.ping_group_range. Ends on SIGTERM
+/// after sending what is queued. Exit codes: 0 done, 1 failed, 2 wrong use or configuration.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    #[command(flatten)]
+    config: ConfigArgs,
+
+    /// Check the configuration, print what would be in force, and exit with 0 or 2
+    #[arg(long)]
+    check_config: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    daemons::exit(agent::run(&args.config, args.check_config))
+}

@@ -1,1 +1,5 @@
-//! Not written yet.
+//! Takes metering messages in: receives, verifies, reads, and hands them on in batches. Nothing a
+//! peer sends can stop it, and a slow database never makes it wait.
+
+pub mod batch;
+pub mod udp;

@@ -1,1 +1,114 @@
-//! Not written yet.
+//! Where it all meets: the only place that starts threads and tasks, reads files, and owns queues
+//! and signals. One file for each daemon, and the parts that they share.
+
+#[cfg(feature = "agent")]
+pub mod agent;
+#[cfg(feature = "agent")]
+mod agent_state;
+#[cfg(feature = "collector")]
+pub mod collector;
+mod files;
+mod http;
+pub mod logging;
+mod secret;
+mod signals;
+#[cfg(all(feature = "agent", feature = "collector", feature = "decider"))]
+pub mod standalone;
+#[cfg(feature = "decider")]
+pub mod status;
+mod stop;
+mod workers;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::{Loaded, Problems};
+
+pub use files::{load_settings, read_error};
+pub use stop::Stop;
+
+/// What SIGTERM leaves a daemon to send or store what it has; then it ends all the same.
+pub const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+
+/// The options that every program shares.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ConfigArgs {
+    /// Configuration file; may be given several times, later ones win
+    #[arg(
+        long = "config-file",
+        value_name = "FILE",
+        default_value = "/etc/ceilometer/ceilometer_ha.conf"
+    )]
+    pub config_file: Vec<PathBuf>,
+
+    /// Directory of further files, read in order of their names (*.conf)
+    #[arg(long = "config-dir", value_name = "DIR")]
+    pub config_dir: Vec<PathBuf>,
+
+    /// Treat options that nobody knows as errors
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// Why a program ends other than as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The configuration can't be used: exit code 2.
+    #[error("the configuration can't be used:\n{0}")]
+    Config(Problems),
+    /// A file that is needed can't be read: exit code 2.
+    #[error("reading {path} failed")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Anything else: exit code 1.
+    #[error("{what} failed")]
+    Failed {
+        /// The operation and its subject.
+        what: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl DaemonError {
+    /// An operation that failed.
+    pub fn failed(
+        what: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        DaemonError::Failed {
+            what: what.into(),
+            source: source.into(),
+        }
+    }
+
+    /// 2 for wrong use or configuration, 1 for the rest.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            DaemonError::Config(_) | DaemonError::Read { .. } => 2,
+            DaemonError::Failed { .. } => 1,
+        }
+    }
+}
+
+/// Ends a program: what went wrong, with its causes, on stderr, and the exit code.
+pub fn exit(result: Result<(), DaemonError>) -> std::process::ExitCode {
+    match result {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", crate::events::Chain(&error));
+            error.exit_code().into()
+        }
+    }
+}
+
+/// Says on stderr what is odd about the configuration.
+fn print_warnings(loaded: &Loaded) {
+    for problem in &loaded.warnings {
+        eprintln!("warning: {problem}");
+    }
+}

@@ -94,10 +94,8 @@ reasons! {
         TimersLate = 10, "timers_late", "the agent was stopped or starved of CPU";
         /// Too many gateways without a reading for the quorum to say yes or no.
         NoQuorum = 11, "no_quorum", "too few gateways could be probed to judge";
-        /// The pollster didn't end within its deadline.
-        Deadline = 12, "deadline", "the pollster did not finish in time";
         /// Another error from our own operating system.
-        SystemError = 13, "system_error", "an error of our own operating system: see the agent's log";
+        SystemError = 12, "system_error", "an error of our own operating system: see the agent's log";
     }
 }
 

@@ -1,16 +1,19 @@
 //! Pure. `pipeline_ha.yaml`: which meters are polled how often, and where their readings go. The
-//! format and the wording of its errors are Ceilometer's.
+//! format and the wording of its errors are Ceilometer's. And [`Emitter`], which tags and numbers
+//! what is polled on its way there.
 
 use std::path::Path;
 use std::time::Duration;
 
 use crate::config::{FILE_BYTES_MAX, Problem, Problems, Severity, settle};
 
+mod emit;
 mod meters;
 mod reader;
 mod target;
 mod yaml;
 
+pub use emit::Emitter;
 pub use meters::{MeterFilter, matches};
 pub use target::{DEFAULT_UDP_PORT, Publisher, UdpTarget};
 

@@ -1,1 +1,30 @@
-//! Not written yet.
+//! Takes readings to where a sink's URLs say. Each publisher has a thread and a queue of its own,
+//! so that none waits for another.
+
+pub mod queue;
+pub mod udp;
+
+use std::io;
+
+use crate::model::Reading;
+
+/// A way out.
+pub trait Publish: Send {
+    /// The path it puts on its messages, and its name in logs and metrics.
+    fn path(&self) -> &str;
+
+    /// Sends these readings. It may block, but not for ever. Readings after the first error are
+    /// still tried.
+    fn publish(&mut self, readings: &[Reading]) -> Outcome;
+}
+
+/// What became of the readings of one call.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// Readings that left.
+    pub sent: usize,
+    /// Readings that didn't.
+    pub failed: usize,
+    /// The last error.
+    pub error: Option<io::Error>,
+}

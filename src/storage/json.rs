@@ -24,6 +24,13 @@ pub(crate) fn write_map(entries: &[(String, Value)], non_finite: NonFinite) -> S
     text
 }
 
+/// The text of any value.
+pub(crate) fn write(value: &Value, non_finite: NonFinite) -> String {
+    let mut text = String::new();
+    push_value(&mut text, value, non_finite);
+    text
+}
+
 /// The text of a list of texts.
 pub(crate) fn write_texts<'t>(texts: impl IntoIterator<Item = &'t String>) -> String {
     let mut list = String::from("[");

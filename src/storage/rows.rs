@@ -91,8 +91,8 @@ pub(crate) struct Row<'a> {
     pub(crate) ours: Option<Ours<'a>>,
     /// Its row in `resource`.
     pub(crate) resource: ResourceKey,
-    /// `resource.resource_metadata`.
-    pub(crate) metadata_json: String,
+    /// `resource.resource_metadata`; None where the sender's was Python's None.
+    pub(crate) metadata_json: Option<String>,
 }
 
 /// The part of a message that state is made of, checked to be storable.
@@ -183,9 +183,10 @@ pub(crate) fn rows_of(batch: &[Received]) -> (Vec<Row<'_>>, Vec<(usize, RowRefus
 
 /// Spreads metadata over rows, sorted by key at each level. Two paths that read the same, as
 /// `{"a.b": 1, "a": {"b": 2}}` has them, are both given; the tables keep the first.
-pub(crate) fn flatten(metadata: &[(String, Value)]) -> Vec<MetadataRow> {
+pub(crate) fn flatten(metadata: &Value) -> Vec<MetadataRow> {
     let mut rows = Vec::new();
-    flatten_map("", metadata, &mut rows);
+    // What is no map has no keys: it stands in `resource` alone, as with the original.
+    flatten_map("", metadata.as_map().unwrap_or_default(), &mut rows);
     rows
 }
 
@@ -195,8 +196,8 @@ fn row_of(index: usize, received: &Received) -> Result<Row<'_>, RowRefusal> {
         return Err(RowRefusal::TimestampOutOfRange);
     }
     let mut budget = MAX_METADATA_VALUES;
-    check_map(&received.metadata, MAX_METADATA_DEPTH, &mut budget)?;
-    let metadata_json = json::write_map(&received.metadata, NonFinite::AsPython);
+    check_value(&received.metadata, MAX_METADATA_DEPTH, &mut budget)?;
+    let metadata_json = json::write(&received.metadata, NonFinite::AsPython);
     Ok(Row {
         index,
         received,
@@ -208,7 +209,7 @@ fn row_of(index: usize, received: &Received) -> Result<Row<'_>, RowRefusal> {
             source: received.source.clone(),
             metadata_md5: Md5::digest(&metadata_json).into(),
         },
-        metadata_json,
+        metadata_json: (received.metadata != Value::Null).then_some(metadata_json),
     })
 }
 
@@ -361,7 +362,7 @@ mod tests {
             user_id: None,
             project_id: None,
             timestamp: Some(UtcTime::from_unix_micros(1_462_330_921_123_456)),
-            metadata: vec![],
+            metadata: Value::Map(vec![]),
         }
     }
 
@@ -397,16 +398,16 @@ mod tests {
             (RowRefusal::TextTooLong, |r| r.resource_id = "ż".repeat(256)),
             (RowRefusal::TextTooLong, |r| r.signature.push('0')),
             (RowRefusal::MetadataOutOfRange, |r| {
-                r.metadata = vec![("k".into(), Value::List(vec![Value::Int(1 << 63)]))];
+                r.metadata = Value::Map(vec![("k".into(), Value::List(vec![Value::Int(1 << 63)]))]);
             }),
             (RowRefusal::MetadataTooDeep, |r| {
-                r.metadata = vec![("k".into(), nested(MAX_METADATA_DEPTH))];
+                r.metadata = Value::Map(vec![("k".into(), nested(MAX_METADATA_DEPTH))]);
             }),
             (RowRefusal::MetadataTooLarge, |r| {
-                r.metadata = vec![(
+                r.metadata = Value::Map(vec![(
                     "k".into(),
                     Value::List(vec![Value::Null; MAX_METADATA_VALUES]),
-                )];
+                )]);
             }),
         ];
         assert!(row_of(0, &reading()).is_ok());
@@ -428,7 +429,7 @@ mod tests {
         widest.resource_id = "ż".repeat(255);
         widest.timestamp = Some(UtcTime::from_unix_micros(LAST_MICROS));
         widest.identity.as_mut().unwrap().seq = i64::MAX.unsigned_abs();
-        widest.metadata = vec![("k".into(), nested(MAX_METADATA_DEPTH - 1))];
+        widest.metadata = Value::Map(vec![("k".into(), nested(MAX_METADATA_DEPTH - 1))]);
         assert!(row_of(0, &widest).is_ok());
     }
 
@@ -450,7 +451,7 @@ mod tests {
         // Ceilometer's `dict_to_keyval` joins with a dot only where there is something to join to.
         let inner = Value::Map(vec![("a".into(), Value::Int(1))]);
         assert_eq!(
-            flatten(&[(String::new(), inner)]),
+            flatten(&Value::Map(vec![(String::new(), inner)])),
             [MetadataRow {
                 key: "a".into(),
                 value: MetadataValue::Int(1),

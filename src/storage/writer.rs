@@ -397,6 +397,9 @@ fn put_state(binds: &mut Binds, write: &StateWrite<'_, '_>, now: i64) {
         .put(QUALITY_SHARED_SECRET)
         .put(ours.observed_at.unix_micros())
         .put(now)
-        .put(json::write_map(&row.received.metadata, NonFinite::AsNull))
+        .put(json::write_map(
+            row.received.metadata.as_map().unwrap_or_default(),
+            NonFinite::AsNull,
+        ))
         .put(json::write_texts(paths));
 }

@@ -32,7 +32,7 @@ pub fn encode(reading: &Reading, source: &str, path: &str, secret: &Secret) -> V
 /// Fills datagrams with encoded messages, in order: one message goes as it is, several as a list.
 /// Each datagram has at most `limit` bytes, but for a message that alone has more: it goes alone,
 /// and whether it arrives is for the network to say.
-pub fn pack(messages: Vec<Vec<u8>>, limit: usize) -> Vec<Vec<u8>> {
+pub fn pack(messages: Vec<Vec<u8>>, limit: usize) -> Vec<Datagram> {
     let mut datagrams = Vec::new();
     let mut group = Vec::new();
     let mut bytes = 0;
@@ -50,6 +50,15 @@ pub fn pack(messages: Vec<Vec<u8>>, limit: usize) -> Vec<Vec<u8>> {
         datagrams.push(datagram(group));
     }
     datagrams
+}
+
+/// Bytes to send at once, and how many messages they hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Datagram {
+    /// What goes over the wire.
+    pub bytes: Vec<u8>,
+    /// Messages in it.
+    pub messages: usize,
 }
 
 /// Takes a datagram apart and every message through [`accept`]. One bad message costs one message.
@@ -77,15 +86,18 @@ pub fn accept(message: Value, secret: &Secret) -> Result<Received, Refusal> {
 /// The room a message usually needs, so that encoding reserves memory once.
 const USUAL_BYTES: usize = 768;
 
-fn datagram(mut group: Vec<Vec<u8>>) -> Vec<u8> {
-    if group.len() == 1 {
-        return group.remove(0);
-    }
-    let mut datagram = msgpack::list_head(group.len());
-    group
-        .iter()
-        .for_each(|message| datagram.extend_from_slice(message));
-    datagram
+fn datagram(group: Vec<Vec<u8>>) -> Datagram {
+    let messages = group.len();
+    let head = if messages == 1 {
+        Vec::new()
+    } else {
+        msgpack::list_head(messages)
+    };
+    let bytes = group.into_iter().fold(head, |mut bytes, message| {
+        bytes.extend(message);
+        bytes
+    });
+    Datagram { bytes, messages }
 }
 
 /// Everything that is signed. Nothing is left out by `..`: a new field has to find its place here.

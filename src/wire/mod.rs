@@ -11,5 +11,5 @@ pub mod pytext;
 mod refusal;
 pub mod signature;
 
-pub use message::{VERSION, accept, encode, pack, receive};
+pub use message::{Datagram, VERSION, accept, encode, pack, receive};
 pub use refusal::Refusal;

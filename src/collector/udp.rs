@@ -1,0 +1,141 @@
+//! The UDP socket: a large receive buffer, the kernel's own count of drops, and a loop that only
+//! receives, verifies and hands over.
+
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, SockaddrStorage, getsockopt, recvmsg, setsockopt, sockopt,
+};
+use tokio::sync::mpsc::{Sender, error::TrySendError};
+
+use super::batch::Arrived;
+use crate::clock;
+use crate::events::CollectorEvents;
+use crate::model::Secret;
+use crate::wire;
+
+/// Asked of the kernel: at 200,000 datagrams a second this rides out a tenth of a second of not
+/// being scheduled. The kernel doubles it for its own book-keeping.
+pub const RECEIVE_BUFFER: usize = 25 * 1024 * 1024;
+/// The largest datagram there is.
+const DATAGRAM_MAX: usize = 65_536;
+/// How long a stop may go unnoticed on a quiet socket.
+const STOP_CHECK: Duration = Duration::from_millis(100);
+
+/// An open socket.
+pub struct UdpReceiver {
+    socket: UdpSocket,
+    control: Vec<u8>,
+    dropped: u32,
+}
+
+impl UdpReceiver {
+    /// Binds, and asks for the large buffer: with CAP_NET_ADMIN the kernel grants it, without it
+    /// gives up to `net.core.rmem_max`.
+    pub fn bind(address: IpAddr, port: u16) -> io::Result<Self> {
+        let socket = UdpSocket::bind((address, port))?;
+        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+            setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
+        }
+        setsockopt(&socket, sockopt::RxqOvfl, &1)?;
+        socket.set_read_timeout(Some(STOP_CHECK))?;
+        Ok(UdpReceiver {
+            socket,
+            control: nix::cmsg_space!(u32),
+            dropped: 0,
+        })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// What the kernel granted, as it counts it.
+    pub fn buffer_bytes(&self) -> usize {
+        getsockopt(&self.socket, sockopt::RcvBuf).unwrap_or(0)
+    }
+
+    /// Receives until `stop`. Blocks its thread.
+    pub fn run(
+        mut self,
+        secret: &Secret,
+        out: &Sender<Arrived>,
+        events: &CollectorEvents,
+        stop: &AtomicBool,
+    ) {
+        let mut buffer = vec![0; DATAGRAM_MAX];
+        while !stop.load(Ordering::Relaxed) {
+            match self.receive(&mut buffer, events) {
+                Ok((length, from)) => {
+                    let datagram = buffer.get(..length).unwrap_or_default();
+                    take_in(datagram, from, secret, out, events);
+                }
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                Err(errno) => events.receive_failed(&errno.into(), clock::now()),
+            }
+        }
+    }
+
+    fn receive(
+        &mut self,
+        buffer: &mut [u8],
+        events: &CollectorEvents,
+    ) -> nix::Result<(usize, Option<SocketAddr>)> {
+        let mut parts = [IoSliceMut::new(buffer)];
+        let fd = self.socket.as_raw_fd();
+        let message =
+            recvmsg::<SockaddrStorage>(fd, &mut parts, Some(&mut self.control), MsgFlags::empty())?;
+        for control in message.cmsgs().into_iter().flatten() {
+            if let ControlMessageOwned::RxqOvfl(total) = control
+                && total != self.dropped
+            {
+                events.kernel_dropped(total.wrapping_sub(self.dropped), clock::now());
+                self.dropped = total;
+            }
+        }
+        Ok((message.bytes, message.address.as_ref().and_then(address_of)))
+    }
+}
+
+/// Verifies and reads one datagram and hands its messages over, or counts why not. Never waits.
+fn take_in(
+    datagram: &[u8],
+    from: Option<SocketAddr>,
+    secret: &Secret,
+    out: &Sender<Arrived>,
+    events: &CollectorEvents,
+) {
+    let now = clock::now();
+    let (messages, refusals) = wire::receive(datagram, secret);
+    events.received(messages.len());
+    for refusal in refusals {
+        let from = from.map_or_else(|| "an unknown address".to_owned(), |from| from.to_string());
+        events.refused(refusal.as_str(), &refusal, &from, now);
+    }
+    let mut dropped = 0;
+    for message in messages {
+        if let Err(TrySendError::Full(_)) = out.try_send(Arrived { message, at: now }) {
+            dropped += 1;
+        }
+    }
+    if dropped > 0 {
+        events.queue_full(dropped, now);
+    }
+    events.queued(out.max_capacity() - out.capacity());
+}
+
+fn address_of(address: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = address
+        .as_sockaddr_in()
+        .map(|address| SocketAddr::new(address.ip().into(), address.port()));
+    let v6 = address
+        .as_sockaddr_in6()
+        .map(|address| SocketAddr::new(address.ip().into(), address.port()));
+    v4.or(v6)
+}

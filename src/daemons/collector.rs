@@ -1,0 +1,277 @@
+//! The collector: a thread that receives, a task that stores, and a bounded hand-off between them.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::Receiver;
+use tokio::task::JoinHandle;
+
+use super::workers::Workers;
+use super::{
+    ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, files, http, logging, print_warnings, secret,
+    signals,
+};
+use crate::clock;
+use crate::collector::batch::{self, Arrived, Batch};
+use crate::collector::udp::{RECEIVE_BUFFER, UdpReceiver};
+use crate::config::{CollectorSettings, Settings};
+use crate::events::CollectorEvents;
+use crate::model::{Received, Secret};
+use crate::storage::{Database, StoreError};
+use crate::web::Health;
+
+/// First pause after a batch that could not be stored; it doubles up to the longest.
+const RETRY_FIRST: Duration = Duration::from_millis(20);
+const RETRY_LONGEST: Duration = Duration::from_secs(1);
+/// How long storing may fail before `/healthz` says so.
+const TROUBLE_AFTER: Duration = Duration::from_secs(5);
+
+/// Runs the collector until it is told to end.
+pub fn run(args: &ConfigArgs, check_only: bool) -> Result<(), DaemonError> {
+    let loaded = files::load_settings(args)?;
+    print_warnings(&loaded);
+    let settings = loaded.settings;
+    if check_only {
+        println!("host {}, {:?}", settings.host, settings.collector);
+        return Ok(());
+    }
+    let _log = logging::start(&settings.log, None)?;
+    let secret = secret::telemetry_secret(&settings)?;
+    let runtime = signals::runtime()?;
+    runtime.block_on(async {
+        let collector = Collector::start(&settings, &secret).await?;
+        tokio::spawn(http::serve(
+            settings.collector.http_listen,
+            collector.health(),
+        ));
+        signals::wait_for_end().await?;
+        collector.stop().await;
+        Ok(())
+    })?;
+    runtime.shutdown_background();
+    Ok(())
+}
+
+/// Creates or migrates the database's tables.
+pub fn dbsync(args: &ConfigArgs) -> Result<(), DaemonError> {
+    let loaded = files::load_settings(args)?;
+    print_warnings(&loaded);
+    let connection = loaded.settings.database.connection;
+    let done = signals::runtime()?
+        .block_on(Database::dbsync(&connection))
+        .map_err(|error| DaemonError::failed("dbsync", error))?;
+    if done.is_empty() {
+        println!("nothing to do: the tables are up to date");
+    }
+    for line in done {
+        println!("{line}");
+    }
+    Ok(())
+}
+
+/// A running collector.
+pub struct Collector {
+    health: Arc<CollectorHealth>,
+    address: Option<SocketAddr>,
+    receivers: Workers,
+    writer: JoinHandle<()>,
+    stop: Stop,
+}
+
+impl Collector {
+    /// Opens the database and the socket and starts.
+    pub async fn start(settings: &Settings, secret: &Secret) -> Result<Self, DaemonError> {
+        let events = Arc::new(
+            CollectorEvents::new()
+                .map_err(|error| DaemonError::failed("registering metrics", error))?,
+        );
+        let database = open_database(settings).await?;
+        let health = Arc::new(CollectorHealth {
+            events: Arc::clone(&events),
+            failing_since: Mutex::default(),
+        });
+        let (sender, receiver) = tokio::sync::mpsc::channel(batch::WAITING_MAX);
+        let stop = Stop::default();
+        let mut receivers = Workers::default();
+        let mut address = None;
+        if let Some(ip) = settings.collector.udp_address {
+            let socket = bind(ip, settings.collector.udp_port, &events)?;
+            address = socket.local_addr().ok();
+            let (secret, flag) = (secret.clone(), stop.flag());
+            receivers.spawn("receive udp".into(), move || {
+                socket.run(&secret, &sender, &events, &flag)
+            })?;
+        }
+        let writer = Writer {
+            database,
+            health: Arc::clone(&health),
+            settings: settings.collector.clone(),
+            stop: stop.clone(),
+        };
+        let writer = tokio::spawn(writer.run(receiver));
+        Ok(Collector {
+            health,
+            address,
+            receivers,
+            writer,
+            stop,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// What `/healthz` and `/metrics` show.
+    pub fn health(&self) -> Arc<dyn Health> {
+        Arc::clone(&self.health) as Arc<dyn Health>
+    }
+
+    /// Ends: receives no more, stores what it has, within [`DRAIN_LIMIT`].
+    pub async fn stop(self) {
+        self.stop.stop();
+        let receivers = self.receivers;
+        let ended = tokio::time::timeout(DRAIN_LIMIT, async move {
+            let busy = tokio::task::spawn_blocking(move || receivers.join(DRAIN_LIMIT)).await;
+            let stored = self.writer.await;
+            busy.is_ok_and(|busy| busy.is_empty()) && stored.is_ok()
+        });
+        match ended.await {
+            Ok(true) => tracing::info!("collector stopped"),
+            _ => tracing::warn!("collector stopped without waiting any longer"),
+        }
+    }
+}
+
+/// The embedded database makes its own tables: there is nobody to ask for a `dbsync` first.
+async fn open_database(settings: &Settings) -> Result<Database, DaemonError> {
+    let connection = &settings.database.connection;
+    let failed = |what: &str| {
+        let what = what.to_owned();
+        move |error: StoreError| DaemonError::failed(what, error)
+    };
+    for line in Database::dbsync(connection)
+        .await
+        .map_err(failed("preparing the database"))?
+    {
+        tracing::info!("dbsync: {line}");
+    }
+    Database::open(connection)
+        .await
+        .map_err(failed("opening the database"))
+}
+
+fn bind(
+    ip: std::net::IpAddr,
+    port: u16,
+    events: &CollectorEvents,
+) -> Result<UdpReceiver, DaemonError> {
+    let failed =
+        |error| DaemonError::failed(format!("binding UDP {}", SocketAddr::new(ip, port)), error);
+    let socket = UdpReceiver::bind(ip, port).map_err(failed)?;
+    events.listening(
+        socket.local_addr().map_err(failed)?,
+        socket.buffer_bytes(),
+        RECEIVE_BUFFER,
+    );
+    Ok(socket)
+}
+
+/// Stores batch after batch.
+struct Writer {
+    database: Database,
+    health: Arc<CollectorHealth>,
+    settings: CollectorSettings,
+    stop: Stop,
+}
+
+impl Writer {
+    async fn run(self, mut from: Receiver<Arrived>) {
+        let CollectorSettings {
+            batch_size,
+            batch_timeout,
+            ..
+        } = self.settings;
+        while let Some(batch) = batch::next(&mut from, batch_size, batch_timeout).await {
+            self.health.events.queued(from.len());
+            self.store(batch).await;
+        }
+        self.database.close().await;
+    }
+
+    /// Tries until it is stored: what was received is not given up because a disk is full or
+    /// somebody holds a lock. At the end of the process it is tried for as long as the drain lasts.
+    async fn store(&self, batch: Batch) {
+        let mut pause = RETRY_FIRST;
+        let mut give_up_at: Option<Instant> = None;
+        loop {
+            let error = match self.database.store(&batch.messages).await {
+                Ok(report) => {
+                    self.health.is_storing(None);
+                    return self.report(&batch, &report);
+                }
+                Err(error) => error,
+            };
+            let now = clock::now();
+            self.health.is_storing(Some(now));
+            self.health
+                .events
+                .store_failed(batch.messages.len(), &error, now);
+            if self.stop.is_set() && now >= *give_up_at.get_or_insert(now + DRAIN_LIMIT / 2) {
+                return self.health.events.left_unstored(batch.messages.len());
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY_LONGEST);
+        }
+    }
+
+    fn report(&self, batch: &Batch, report: &crate::storage::StoreReport) {
+        let now = clock::now();
+        let lag = batch
+            .since
+            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        self.health.events.stored(batch.messages.len(), report, lag);
+        for (index, refusal) in &report.refused {
+            let message: Option<&Received> = batch.messages.get(*index);
+            let resource = message.map_or("", |message| message.resource_id.as_str());
+            self.health.events.row_refused(
+                refusal.as_str(),
+                &format!("{refusal} (resource {resource:?})"),
+                now,
+            );
+        }
+    }
+}
+
+struct CollectorHealth {
+    events: Arc<CollectorEvents>,
+    failing_since: Mutex<Option<Instant>>,
+}
+
+impl CollectorHealth {
+    fn is_storing(&self, failed_at: Option<Instant>) {
+        let mut since = self
+            .failing_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *since = failed_at.map(|now| since.unwrap_or(now));
+    }
+}
+
+impl Health for CollectorHealth {
+    fn trouble(&self) -> Option<String> {
+        let since = (*self
+            .failing_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner))?;
+        let failing = clock::now().saturating_duration_since(since);
+        (failing >= TROUBLE_AFTER)
+            .then(|| format!("nothing could be stored for {} s", failing.as_secs()))
+    }
+
+    fn metrics(&self) -> String {
+        self.events.metrics().render()
+    }
+}

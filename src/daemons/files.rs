@@ -1,0 +1,72 @@
+//! Reads the configuration's files for the modules that only know texts.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{ConfigArgs, DaemonError};
+use crate::config::{self, ConfigText, Loaded};
+
+/// Reads and checks the configuration: files in the order given, then the files of directories,
+/// then the environment.
+pub fn load_settings(args: &ConfigArgs) -> Result<Loaded, DaemonError> {
+    let mut paths = args.config_file.clone();
+    for folder in &args.config_dir {
+        paths.extend(files_in(folder)?);
+    }
+    let texts = paths
+        .iter()
+        .map(|path| read(path))
+        .collect::<Result<Vec<_>, _>>()?;
+    let environment: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    config::load(&texts, &environment, &host_name(), args.strict).map_err(DaemonError::Config)
+}
+
+/// Reads the pipeline file that the settings name.
+#[cfg(feature = "agent")]
+pub(super) fn load_pipeline(path: &Path) -> Result<crate::pipeline::Pipeline, DaemonError> {
+    let text = read(path)?;
+    let (pipeline, warnings) =
+        crate::pipeline::parse(&text.path, &text.text).map_err(DaemonError::Config)?;
+    for warning in warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(pipeline)
+}
+
+/// A file that can't be read.
+pub fn read_error(path: &Path, source: std::io::Error) -> DaemonError {
+    DaemonError::Read {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn read(path: &Path) -> Result<ConfigText, DaemonError> {
+    let bytes = fs::read(path).map_err(|error| read_error(path, error))?;
+    // A stray byte in a comment must not keep a node unwatched; in a value it will be found odd.
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    Ok(ConfigText { path, text })
+}
+
+fn files_in(folder: &Path) -> Result<Vec<PathBuf>, DaemonError> {
+    let entries = fs::read_dir(folder).map_err(|error| read_error(folder, error))?;
+    let mut paths: Vec<PathBuf> = entries
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "conf")
+        })
+        .collect();
+    paths.sort();
+    Ok(paths)
+}
+
+fn host_name() -> String {
+    nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_else(|| "localhost".to_owned())
+}

@@ -1,0 +1,99 @@
+//! Agent and collector in one process, with the embedded database, and the fleet of one on the
+//! screen: the demo, and the smallest installation.
+
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use super::agent::Agent;
+use super::collector::Collector;
+use super::status::{self, Format};
+use super::{ConfigArgs, DaemonError, files, http, logging, print_warnings, secret, signals};
+use crate::config::Settings;
+use crate::model::Secret;
+use crate::storage::Database;
+
+const LOG: &str = "standalone.log";
+const REFRESH: Duration = Duration::from_secs(1);
+/// Not on a terminal, every table is a part of a log.
+const REFRESH_LOG: Duration = Duration::from_secs(10);
+
+/// Runs both until it is told to end.
+pub fn run(args: &ConfigArgs, check_only: bool) -> Result<(), DaemonError> {
+    let loaded = files::load_settings(args)?;
+    print_warnings(&loaded);
+    let settings = loaded.settings;
+    let pipeline = files::load_pipeline(&settings.pipeline_cfg_file)?;
+    if check_only {
+        println!("{settings:#?}");
+        return Ok(());
+    }
+    // The screen belongs to the table.
+    let log = settings.state_path.join(LOG);
+    let is_terminal = io::stdout().is_terminal();
+    let _log = logging::start(&settings.log, is_terminal.then_some(log.as_path()))?;
+    let secret = secret::telemetry_secret(&settings)?;
+    let runtime = signals::runtime()?;
+    runtime.block_on(async {
+        let collector = Collector::start(&settings, &secret).await?;
+        let agent = Agent::start(&settings, &pipeline, &secret)?;
+        tokio::spawn(http::serve(settings.agent.http_listen, agent.health()));
+        tokio::spawn(http::serve(
+            settings.collector.http_listen,
+            collector.health(),
+        ));
+        tokio::select! {
+            ended = signals::wait_for_end() => ended?,
+            shown = show(&settings, is_terminal) => shown?,
+        }
+        // The agent first, so that what it still has to say is stored.
+        let agent_ended = tokio::task::spawn_blocking(|| agent.stop()).await;
+        collector.stop().await;
+        agent_ended.map_err(|error| DaemonError::failed("stopping the agent", error))
+    })?;
+    runtime.shutdown_background();
+    Ok(())
+}
+
+async fn show(settings: &Settings, is_terminal: bool) -> Result<(), DaemonError> {
+    let hints = hints(settings);
+    let mut ticks = tokio::time::interval(if is_terminal { REFRESH } else { REFRESH_LOG });
+    // The first look comes when there is something to see.
+    ticks.reset();
+    loop {
+        ticks.tick().await;
+        let table = table(&settings.database.connection, is_terminal).await?;
+        let text = format!("{table}\n{hints}\n");
+        status::write(&if is_terminal {
+            status::on_clear_screen(&text)
+        } else {
+            text
+        })?;
+    }
+}
+
+async fn table(connection: &Secret, is_terminal: bool) -> Result<String, DaemonError> {
+    let failed = |error| DaemonError::failed("reading the state", error);
+    let database = Database::open_read_only(connection).await.map_err(failed)?;
+    let fleet = database.fleet().await;
+    database.close().await;
+    let fleet = fleet.map_err(failed)?;
+    let view = crate::status::view(fleet.now, &fleet.states, &fleet.paths);
+    status::render(&view, Format::Table, is_terminal)
+}
+
+/// Where else to look.
+fn hints(settings: &Settings) -> String {
+    let mut hints = vec![format!("database  {}", settings.state_path.display())];
+    for (what, address) in [
+        ("agent    ", settings.agent.http_listen),
+        ("collector", settings.collector.http_listen),
+    ] {
+        if let Some(address) = address {
+            hints.push(format!(
+                "{what} http://{address}/metrics  http://{address}/healthz"
+            ));
+        }
+    }
+    hints.push("Ctrl-C ends it".to_owned());
+    hints.join("\n")
+}

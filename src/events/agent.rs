@@ -1,0 +1,173 @@
+//! What the agent tells the outside.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use prometheus::{HistogramVec, IntCounterVec, IntGauge};
+
+use super::{Changes, Metrics, RateLimit};
+use crate::model::{FailReason, Sample, Volume, meters};
+
+const ROUND_SECONDS: &[f64] = &[0.001, 0.01, 0.1, 0.3, 0.5, 0.8, 1.0, 2.0, 5.0, 30.0];
+const LATENESS_SECONDS: &[f64] = &[0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 30.0];
+
+/// The agent's metrics and log lines.
+pub struct AgentEvents {
+    metrics: Metrics,
+    rounds: IntCounterVec,
+    missed: IntCounterVec,
+    failed: IntCounterVec,
+    duration: HistogramVec,
+    lateness: HistogramVec,
+    published: IntCounterVec,
+    dropped: IntCounterVec,
+    epoch: IntGauge,
+    changes: Mutex<Changes>,
+    publish_errors: Mutex<RateLimit<String>>,
+}
+
+impl AgentEvents {
+    /// Registers every metric.
+    pub fn new() -> prometheus::Result<Self> {
+        let metrics = Metrics::default();
+        Ok(AgentEvents {
+            rounds: metrics.counters("rounds_total", "Rounds of a pollster that ended", &["source", "pollster"])?,
+            missed: metrics.counters(
+                "rounds_missed_total",
+                "Rounds that never started because an earlier one, or a stop of the whole process, took their time",
+                &["source", "pollster"],
+            )?,
+            failed: metrics.counters(
+                "pollster_failed_total",
+                "pollster.failed samples: rounds, or gateways in a round, without a reading",
+                &["source", "pollster", "reason"],
+            )?,
+            duration: metrics.histograms("round_duration_seconds", "How long rounds took", &["source", "pollster"], ROUND_SECONDS)?,
+            lateness: metrics.histograms(
+                "round_lateness_seconds",
+                "How long after their time rounds started",
+                &["source", "pollster"],
+                LATENESS_SECONDS,
+            )?,
+            published: metrics.counters("readings_published_total", "Readings handed to a publisher, by what became of them", &["publisher", "result"])?,
+            dropped: metrics.counters(
+                "publisher_dropped_readings_total",
+                "Readings dropped, oldest first, because a publisher's queue was full",
+                &["publisher"],
+            )?,
+            epoch: metrics.gauge("epoch", "The agent's epoch: grows with every start")?,
+            changes: Mutex::default(),
+            publish_errors: Mutex::default(),
+            metrics,
+        })
+    }
+
+    /// The metrics, to be shown.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The agent starts.
+    pub fn started(&self, host: &str, epoch: u64) {
+        self.epoch.set(i64::try_from(epoch).unwrap_or(i64::MAX));
+        tracing::info!(
+            host,
+            epoch,
+            version = env!("CARGO_PKG_VERSION"),
+            "agent started"
+        );
+    }
+
+    /// A round ended.
+    pub fn round_ended(
+        &self,
+        source: &str,
+        pollster: &str,
+        took: Duration,
+        late: Duration,
+        samples: &[Sample],
+    ) {
+        self.rounds.with_label_values(&[source, pollster]).inc();
+        self.duration
+            .with_label_values(&[source, pollster])
+            .observe(took.as_secs_f64());
+        self.lateness
+            .with_label_values(&[source, pollster])
+            .observe(late.as_secs_f64());
+        for sample in samples {
+            if let (true, Volume::Int(code)) =
+                (sample.meter == meters::POLLSTER_FAILED, sample.volume)
+                && let Some(reason) = FailReason::from_code(code)
+            {
+                self.failed
+                    .with_label_values(&[source, pollster, reason.as_str()])
+                    .inc();
+            }
+        }
+        let news = self
+            .changes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .of_round(samples);
+        for change in news {
+            let (meter, resource, now) = (change.meter, change.resource_id, change.now);
+            if change.is_bad {
+                tracing::warn!(source, meter, resource, "{now}");
+            } else {
+                tracing::info!(source, meter, resource, "{now}");
+            }
+        }
+    }
+
+    /// Rounds were passed over.
+    pub fn rounds_missed(&self, source: &str, pollster: &str, missed: u64) {
+        self.missed
+            .with_label_values(&[source, pollster])
+            .inc_by(missed);
+        tracing::warn!(
+            source,
+            pollster,
+            missed,
+            "rounds missed: the last one, or a stop of the process, took their time"
+        );
+    }
+
+    /// A publisher sent readings.
+    pub fn published(&self, publisher: &str, readings: usize) {
+        self.published
+            .with_label_values(&[publisher, "sent"])
+            .inc_by(count(readings));
+    }
+
+    /// A publisher could not send readings; for UDP they are lost on this path.
+    pub fn publish_failed(
+        &self,
+        publisher: &str,
+        readings: usize,
+        error: &std::io::Error,
+        now: Instant,
+    ) {
+        self.published
+            .with_label_values(&[publisher, "failed"])
+            .inc_by(count(readings));
+        let admitted = self
+            .publish_errors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .admit(publisher.to_owned(), now);
+        if let Some(kept_back) = admitted {
+            tracing::warn!(publisher, readings, %error, kept_back, "publishing failed");
+        }
+    }
+
+    /// A publisher's queue was full.
+    pub fn publisher_dropped(&self, publisher: &str, readings: usize) {
+        self.dropped
+            .with_label_values(&[publisher])
+            .inc_by(count(readings));
+    }
+}
+
+fn count(readings: usize) -> u64 {
+    u64::try_from(readings).unwrap_or(u64::MAX)
+}

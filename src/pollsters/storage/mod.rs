@@ -1,0 +1,316 @@
+//! Does this node reach its storage gateways? One round probes all of them at once and yields
+//! `storage_connectivity`, three meters for each gateway, and a `pollster.failed` for whatever
+//! couldn't be found out.
+//!
+//! Pure parts: [`icmp`] (packets), [`round`] (one round), [`judge`] (what it means), [`path`] and
+//! [`netlink`] (our own side of the path), [`memory`]. IO: [`prober`], [`socket`], [`routes`],
+//! [`names`].
+
+pub mod icmp;
+pub mod judge;
+pub mod memory;
+pub mod names;
+pub mod netlink;
+pub mod path;
+pub mod prober;
+pub mod round;
+pub mod routes;
+pub mod socket;
+
+use std::io;
+use std::net::IpAddr;
+
+use nix::errno::Errno;
+
+pub use memory::{Memory, SharedMemory};
+
+use self::judge::{Evidence, GatewayReading};
+use self::path::{Path, Pin};
+use self::round::{Aim, Plan, Tally};
+use self::routes::Routes;
+use super::{Context, Pollster, Round, failed};
+use crate::clock;
+use crate::config::{self, ComputeSettings};
+use crate::model::{FailReason, Metadata, Meter, Sample, UtcTime, Value, Volume, meters};
+
+/// The name under which the verdict fails.
+const VERDICT: &str = "storage_connectivity";
+/// Before a gateway: the name under which its own readings fail.
+const GATEWAY: &str = "storage_gateway";
+
+/// Probes the storage gateways of one host.
+pub struct StoragePollster {
+    host: String,
+    settings: ComputeSettings,
+    plan: Plan,
+    memory: SharedMemory,
+    next_seq: u16,
+}
+
+/// A configured gateway, on its way through a round.
+struct Target<'a> {
+    /// As configured: an address or a name.
+    gateway: &'a str,
+    /// Where to probe it, or why not.
+    address: Result<IpAddr, FailReason>,
+    path: Result<Path, FailReason>,
+    tally: Option<Tally>,
+}
+
+type Outcome = Result<GatewayReading, FailReason>;
+
+impl StoragePollster {
+    /// A pollster for the gateways of `[compute] storage_server_address`.
+    pub fn new(context: &Context) -> Self {
+        StoragePollster {
+            host: context.host.clone(),
+            plan: Plan {
+                count: context.compute.ping_count,
+                spacing: context.compute.ping_interval,
+                timeout: config::effective_timeout(context.interval, &context.compute),
+            },
+            settings: context.compute.clone(),
+            memory: context.memory.clone(),
+            next_seq: 0,
+        }
+    }
+
+    fn targets(&self) -> Vec<Target<'_>> {
+        let mut routes = Routes::open().map_err(|error| reason_of_io(&error));
+        self.settings
+            .gateways
+            .iter()
+            .map(|gateway| {
+                let address = self.address(gateway);
+                let path = address.and_then(|address| match &mut routes {
+                    Ok(routes) => self.look(routes, address),
+                    Err(reason) => Err(*reason),
+                });
+                Target {
+                    gateway,
+                    address,
+                    path,
+                    tally: None,
+                }
+            })
+            .collect()
+    }
+
+    fn address(&self, gateway: &str) -> Result<IpAddr, FailReason> {
+        match gateway.parse() {
+            Ok(address) => Ok(address),
+            Err(_) => self
+                .memory
+                .address_of(gateway)
+                .ok_or(FailReason::NameUnresolved),
+        }
+    }
+
+    fn look(&self, routes: &mut Routes, address: IpAddr) -> Result<Path, FailReason> {
+        let remembered = self.memory.interface_of(address);
+        let pin = match (&self.settings.storage_interface, &remembered) {
+            (Some(configured), _) => Pin::Configured(configured),
+            (None, Some(remembered)) => Pin::Remembered(remembered),
+            (None, None) => Pin::Free,
+        };
+        let source = self.settings.storage_source_addresses.iter().copied();
+        let source = source
+            .into_iter()
+            .find(|source| source.is_ipv4() == address.is_ipv4());
+        routes
+            .path(address, source, pin)
+            .map_err(|error| reason_of_io(&error))
+    }
+
+    /// Numbers for one round's probes, none of which the last rounds used.
+    fn take_sequence_numbers(&mut self) -> u16 {
+        let first = self.next_seq;
+        let probes = self.settings.gateways.len() * usize::from(self.plan.count);
+        self.next_seq = first.wrapping_add(u16::try_from(probes).unwrap_or(u16::MAX));
+        first
+    }
+
+    /// Probes every target that has a path and notes what came of it; Some if none of it counts.
+    fn probe(&self, targets: &mut [Target<'_>], first_seq: u16) -> Option<FailReason> {
+        let reachable = targets
+            .iter()
+            .enumerate()
+            .filter_map(|(index, target)| Some((index, target.aim()?)));
+        let (indexes, aims): (Vec<usize>, Vec<Aim>) = reachable.unzip();
+        let findings = prober::probe(
+            self.plan,
+            aims,
+            &self.settings.storage_source_addresses,
+            first_seq,
+        );
+        for (index, tally) in indexes.into_iter().zip(&findings.tallies) {
+            if let Some(target) = targets.get_mut(index) {
+                target.tally = Some(*tally);
+            }
+        }
+        findings.void
+    }
+
+    /// Looks once more at the paths of those that lost something: a link may have gone down while
+    /// the round ran.
+    fn look_again(&self, targets: &mut [Target<'_>]) {
+        let Ok(mut routes) = Routes::open() else {
+            return;
+        };
+        for target in targets {
+            let lost_some = target
+                .tally
+                .is_some_and(|tally| tally.answered < tally.sent);
+            if let (true, Ok(address)) = (lost_some, target.address)
+                && let Ok(path) = self.look(&mut routes, address)
+            {
+                target.path = Ok(path);
+            }
+        }
+    }
+
+    fn judge(&self, target: &Target<'_>) -> Outcome {
+        let address = target.address?;
+        let path = target.path.as_ref().map_err(|reason| *reason)?;
+        let evidence = Evidence {
+            count: self.plan.count,
+            tally: target.tally,
+            path: path.state,
+            answered_before: self.memory.interface_of(address).is_some(),
+        };
+        judge::gateway(&evidence, self.settings.accepted_loss)
+    }
+
+    /// A gateway that answers by an interface is remembered with it.
+    fn remember(&self, targets: &[Target<'_>]) {
+        for target in targets {
+            let answered = target.tally.is_some_and(|tally| tally.answered > 0);
+            if let (
+                true,
+                Ok(address),
+                Ok(Path {
+                    link: Some(link), ..
+                }),
+            ) = (answered, target.address, &target.path)
+            {
+                self.memory.answered(
+                    address,
+                    &link.name,
+                    self.settings.storage_interface.is_some(),
+                );
+            }
+        }
+    }
+
+    fn samples(&self, gateways: &[(&str, Outcome)], at: UtcTime) -> Vec<Sample> {
+        let outcomes: Vec<Outcome> = gateways.iter().map(|(_, outcome)| *outcome).collect();
+        let mut samples = Vec::with_capacity(1 + gateways.len() * 3);
+        samples.push(match judge::storage(&outcomes, self.settings.quorum) {
+            Some(is_reached) => self.sample(
+                meters::STORAGE_CONNECTIVITY,
+                Volume::Int(is_reached.into()),
+                None,
+                at,
+            ),
+            None => failed(&self.host, VERDICT, judge::why_no_verdict(&outcomes), at),
+        });
+        for (gateway, outcome) in gateways {
+            match outcome {
+                Ok(reading) => samples.extend(self.gateway_samples(gateway, reading, at)),
+                Err(reason) => samples.push(failed(
+                    &self.host,
+                    &format!("{GATEWAY}/{gateway}"),
+                    *reason,
+                    at,
+                )),
+            }
+        }
+        samples
+    }
+
+    fn gateway_samples(&self, gateway: &str, reading: &GatewayReading, at: UtcTime) -> Vec<Sample> {
+        let GatewayReading {
+            status,
+            loss_ratio,
+            rtt,
+        } = *reading;
+        let rtt = rtt.map(|rtt| Volume::Int(i64::try_from(rtt.as_micros()).unwrap_or(i64::MAX)));
+        let measured = [
+            Some((meters::GATEWAY_STATUS, Volume::Int(status.code()))),
+            Some((meters::GATEWAY_LOSS_RATIO, Volume::ratio(loss_ratio))),
+            rtt.map(|rtt| (meters::GATEWAY_RTT, rtt)),
+        ];
+        let of_gateway = |(meter, volume)| self.sample(meter, volume, Some(gateway), at);
+        measured.into_iter().flatten().map(of_gateway).collect()
+    }
+
+    fn sample(
+        &self,
+        meter: Meter,
+        volume: Volume,
+        gateway: Option<&str>,
+        timestamp: UtcTime,
+    ) -> Sample {
+        let mut metadata = Metadata::from([("node".to_owned(), Value::from(self.host.as_str()))]);
+        let mut resource_id = self.host.clone();
+        if let Some(gateway) = gateway {
+            metadata.insert("gateway".to_owned(), Value::from(gateway));
+            resource_id = format!("{}/{gateway}", self.host);
+        }
+        Sample {
+            meter,
+            volume,
+            resource_id,
+            user_id: None,
+            project_id: None,
+            timestamp,
+            metadata,
+        }
+    }
+}
+
+impl Pollster for StoragePollster {
+    fn poll(&mut self, _round: Round) -> Vec<Sample> {
+        if self.settings.gateways.is_empty() {
+            return vec![failed(
+                &self.host,
+                VERDICT,
+                FailReason::NotConfigured,
+                clock::utc(),
+            )];
+        }
+        let first_seq = self.take_sequence_numbers();
+        let mut targets = self.targets();
+        if let Some(reason) = self.probe(&mut targets, first_seq) {
+            return vec![failed(&self.host, VERDICT, reason, clock::utc())];
+        }
+        self.remember(&targets);
+        self.look_again(&mut targets);
+        let gateways: Vec<(&str, Outcome)> = targets
+            .iter()
+            .map(|target| (target.gateway, self.judge(target)))
+            .collect();
+        self.samples(&gateways, clock::utc())
+    }
+}
+
+impl Target<'_> {
+    /// Whom to probe and by which interface, if there is a path to send on.
+    fn aim(&self) -> Option<Aim> {
+        let (Ok(address), Ok(path)) = (self.address, self.path.as_ref()) else {
+            return None;
+        };
+        let link = path.link.as_ref().filter(|_| path.state.can_send())?;
+        Some(Aim {
+            address,
+            interface: link.index,
+        })
+    }
+}
+
+fn reason_of_io(error: &io::Error) -> FailReason {
+    let errno = error
+        .raw_os_error()
+        .map_or(Errno::UnknownErrno, Errno::from_raw);
+    socket::reason_of(errno, FailReason::NoPermission)
+}

@@ -1,0 +1,140 @@
+//! Makes one round of probes: sends what is due, reads what arrived, sleeps until the next of
+//! either, and says when the round is over. It blocks its thread and nobody else.
+
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
+
+use super::icmp::Family;
+use super::round::{Aim, BURST, Plan, Round, SendFault, Tally};
+use super::socket::{IcmpSocket, News};
+use crate::clock;
+use crate::model::FailReason;
+
+/// What a round found out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Findings {
+    /// What became of the probes, aim by aim.
+    pub tallies: Vec<Tally>,
+    /// The reason to believe none of them, if there is one.
+    pub void: Option<FailReason>,
+}
+
+/// Probes all aims at once. `sources` holds the source address for each family, if it is set;
+/// `first_seq` differs from round to round.
+pub fn probe(plan: Plan, aims: Vec<Aim>, sources: &[IpAddr], first_seq: u16) -> Findings {
+    let start = clock::now();
+    let mut sockets = Sockets::open(&aims, sources, start);
+    let mut round = Round::new(plan, aims, start, first_seq);
+    let mut news = Vec::new();
+    loop {
+        send_due(&mut round, &sockets);
+        sockets.drain(&mut round, &mut news);
+        let now = clock::now();
+        if round.is_over(now) {
+            break;
+        }
+        let wake_at = round.wake_at();
+        if now < wake_at {
+            sockets.wait(wake_at - now);
+        }
+        round.woke(wake_at, clock::now());
+        // Replies that arrived while we slept count by their arrival, so they are read before
+        // the round is asked again whether it is over.
+        sockets.drain(&mut round, &mut news);
+    }
+    Findings {
+        tallies: round.tallies(),
+        void: sockets.why_void(&round),
+    }
+}
+
+fn send_due(round: &mut Round, sockets: &Sockets) {
+    for _ in 0..BURST {
+        let now = clock::now();
+        let Some((index, aim, seq)) = round.due(now) else {
+            return;
+        };
+        match sockets.send(aim, seq) {
+            Ok(()) => round.sent(index, now),
+            Err(fault) => round.not_sent(index, fault),
+        }
+    }
+}
+
+/// The sockets of one round: one for each family that has a target.
+struct Sockets {
+    open: Vec<(Family, Result<IcmpSocket, FailReason>)>,
+    sources: Vec<IpAddr>,
+}
+
+impl Sockets {
+    fn open(aims: &[Aim], sources: &[IpAddr], now: Instant) -> Self {
+        let mut open: Vec<(Family, Result<IcmpSocket, FailReason>)> = Vec::new();
+        for family in [Family::V4, Family::V6] {
+            if aims.iter().any(|aim| Family::of(aim.address) == family) {
+                open.push((family, IcmpSocket::open(family, now)));
+            }
+        }
+        Sockets {
+            open,
+            sources: sources.to_vec(),
+        }
+    }
+
+    fn send(&self, aim: Aim, seq: u16) -> Result<(), SendFault> {
+        let family = Family::of(aim.address);
+        let source = self
+            .sources
+            .iter()
+            .copied()
+            .find(|source| Family::of(*source) == family);
+        match self.open.iter().find(|(of, _)| *of == family) {
+            Some((_, Ok(socket))) => socket.send(aim.address, source, aim.interface, seq),
+            Some((_, Err(reason))) => Err(SendFault::Ours(*reason)),
+            None => Err(SendFault::Ours(FailReason::SystemError)),
+        }
+    }
+
+    fn drain(&mut self, round: &mut Round, news: &mut Vec<News>) {
+        for socket in self.usable() {
+            socket.drain(news);
+        }
+        for (seq, heard) in news.drain(..) {
+            round.heard(seq, heard);
+        }
+    }
+
+    /// Sleeps until something arrives, at most for `limit`.
+    fn wait(&self, limit: Duration) {
+        let mut fds: Vec<PollFd<'_>> = self
+            .open
+            .iter()
+            .filter_map(|(_, socket)| socket.as_ref().ok())
+            .map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN))
+            .collect();
+        // An interrupted or failed sleep is only a look too early.
+        let _ = ppoll(&mut fds, Some(TimeSpec::from_duration(limit)), None);
+    }
+
+    fn why_void(&self, round: &Round) -> Option<FailReason> {
+        if round.late_by().is_some() {
+            return Some(FailReason::TimersLate);
+        }
+        let dropped = self
+            .open
+            .iter()
+            .filter_map(|(_, socket)| socket.as_ref().ok())
+            .any(|socket| socket.dropped() > 0);
+        dropped.then_some(FailReason::ReceiveOverflow)
+    }
+
+    fn usable(&mut self) -> impl Iterator<Item = &mut IcmpSocket> {
+        self.open
+            .iter_mut()
+            .filter_map(|(_, socket)| socket.as_mut().ok())
+    }
+}

@@ -1,0 +1,88 @@
+//! Real processes, real networks, and waiting on conditions: what the end-to-end tests share.
+#![allow(dead_code)] // each test binary uses its own part of it
+
+pub mod lab;
+pub mod process;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// The longest a test waits for anything; far above what is expected, so that only a condition that
+/// never comes true runs into it.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// Waits until `look` finds something, and returns it; fails the test after [`LIMIT`].
+#[track_caller]
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {LIMIT:?} in vain for: {what}");
+        // The pause between two looks at a condition, not a guess at how long something takes.
+        std::thread::sleep(Duration::from_millis(15));
+    }
+}
+
+/// Runs a command to its end; fails the test if it can't be run or fails.
+#[track_caller]
+pub fn run(command: &mut Command) -> String {
+    let output = run_unchecked(command);
+    assert!(
+        output.status.success(),
+        "{command:?} failed: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Runs a command to its end, whatever it says.
+#[track_caller]
+pub fn run_unchecked(command: &mut Command) -> Output {
+    let name = command.get_program().to_owned();
+    command.output().unwrap_or_else(|error| {
+        panic!("{name:?} can't be run ({error}): `make test` installs what the tests need")
+    })
+}
+
+/// A program of this package, as built for this test run.
+pub fn program(name: &str) -> PathBuf {
+    match name {
+        "ceilometer-polling-ha" => env!("CARGO_BIN_EXE_ceilometer-polling-ha").into(),
+        "ceilometer-collector-ha" => env!("CARGO_BIN_EXE_ceilometer-collector-ha").into(),
+        "compute-ha" => env!("CARGO_BIN_EXE_compute-ha").into(),
+        "ceilometer-ha-standalone" => env!("CARGO_BIN_EXE_ceilometer-ha-standalone").into(),
+        other => panic!("{other} is none of our programs"),
+    }
+}
+
+/// What `compute-ha status --format json` says about a database; None until there is one.
+pub fn status(config: &Path) -> Option<Value> {
+    let mut command = Command::new(program("compute-ha"));
+    let output = run_unchecked(command.args(["status", "--format", "json", "--config-file"]).arg(config));
+    serde_json::from_slice(&output.stdout).ok()
+}
+
+/// Rows of a query on an SQLite database, as the `sqlite3` program gives them to anybody.
+pub fn query(database: &Path, sql: &str) -> Vec<Value> {
+    let mut command = Command::new("sqlite3");
+    let output = run_unchecked(command.arg("-readonly").arg("-json").arg(database).arg(sql));
+    let text = String::from_utf8_lossy(&output.stdout);
+    if text.trim().is_empty() {
+        return Vec::new();
+    }
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{sql}: {error}: {text}"))
+}
+
+/// The volumes of a meter in the order in which they were observed.
+pub fn volumes(database: &Path, meter: &str) -> Vec<f64> {
+    let sql = format!(
+        "SELECT s.volume FROM sample s JOIN meter m ON m.id = s.meter_id WHERE m.name = '{meter}' ORDER BY s.timestamp, s.id"
+    );
+    query(database, &sql).iter().map(|row| row["volume"].as_f64().expect("a number")).collect()
+}
