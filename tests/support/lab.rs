@@ -107,7 +107,10 @@ pub struct AgentConfig {
 impl AgentConfig {
     pub fn new(gateways: &[&str]) -> Self {
         AgentConfig {
-            gateways: gateways.iter().map(|gateway| (*gateway).to_owned()).collect(),
+            gateways: gateways
+                .iter()
+                .map(|gateway| (*gateway).to_owned())
+                .collect(),
             interval: "1",
             compute: String::new(),
             publishers: vec!["udp://10.77.2.1:4953".to_owned()],
@@ -130,7 +133,10 @@ impl Default for Lab {
 impl Lab {
     /// Builds the networks.
     pub fn new() -> Self {
-        assert!(nix::unistd::geteuid().is_root(), "these tests make network namespaces and need root");
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "these tests make network namespaces and need root"
+        );
         let number = LABS.fetch_add(1, Ordering::Relaxed);
         let mut lab = Lab {
             name: format!("ha{}-{number}", std::process::id()),
@@ -140,7 +146,10 @@ impl Lab {
         for namespace in ["switch", "node", "gw1", "gw2", "ctl"] {
             lab.add(namespace);
         }
-        lab.inside("switch", "ip link add br0 type bridge mcast_snooping 0 && ip link set br0 up");
+        lab.inside(
+            "switch",
+            "ip link add br0 type bridge mcast_snooping 0 && ip link set br0 up",
+        );
         lab.plug("node", "st0", "2");
         lab.plug("gw1", "st0", "11");
         lab.plug("gw2", "st0", "12");
@@ -158,7 +167,9 @@ impl Lab {
     /// A command that will run inside a namespace, in place of `ip` itself.
     pub fn command(&self, namespace: &str, program: &Path) -> Command {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.full(namespace)]).arg(program);
+        command
+            .args(["netns", "exec", &self.full(namespace)])
+            .arg(program);
         command
     }
 
@@ -179,7 +190,8 @@ impl Lab {
     fn plug(&self, namespace: &str, interface: &str, last: &str) {
         let (at, switch) = (self.full(namespace), self.full("switch"));
         run(Command::new("ip").args([
-            "link", "add", interface, "netns", &at, "type", "veth", "peer", "name", namespace, "netns", &switch,
+            "link", "add", interface, "netns", &at, "type", "veth", "peer", "name", namespace,
+            "netns", &switch,
         ]));
         self.inside("switch", &format!("ip link set {namespace} master br0 up"));
         self.inside(namespace, &format!("ip addr add 10.77.1.{last}/24 dev {interface}; ip addr add fd77:1::{last}/64 dev {interface} nodad; ip link set {interface} up"));
@@ -190,14 +202,20 @@ impl Lab {
 
     fn link_management(&self) {
         let (node, ctl) = (self.full("node"), self.full("ctl"));
-        run(Command::new("ip").args(["link", "add", "mg0", "netns", &node, "type", "veth", "peer", "name", "mg0", "netns", &ctl]));
+        run(Command::new("ip").args([
+            "link", "add", "mg0", "netns", &node, "type", "veth", "peer", "name", "mg0", "netns",
+            &ctl,
+        ]));
         self.inside("node", "ip addr add 10.77.2.2/24 dev mg0; ip addr add fd77:2::2/64 dev mg0 nodad; ip link set mg0 up");
         self.inside("ctl", "ip addr add 10.77.2.1/24 dev mg0; ip addr add fd77:2::1/64 dev mg0 nodad; ip link set mg0 up");
     }
 
     /// Gives the node a default route over management, by which the gateways can be reached too.
     pub fn default_route_over_management(&self) {
-        self.inside("node", "ip route add default via 10.77.2.1; ip -6 route add default via fd77:2::1");
+        self.inside(
+            "node",
+            "ip route add default via 10.77.2.1; ip -6 route add default via fd77:2::1",
+        );
     }
 
     /// A gateway that stops answering.
@@ -218,8 +236,13 @@ impl Lab {
     pub fn collector(&self) -> Process {
         let config = self.collector_config();
         let mut command = self.command("ctl", &program("ceilometer-collector-ha"));
-        let process = Process::start(command.arg("--config-file").arg(&config), &self.path("collector.log"));
-        wait_for("the collector to listen", || process.log().contains("listening for UDP").then_some(()));
+        let process = Process::start(
+            command.arg("--config-file").arg(&config),
+            &self.path("collector.log"),
+        );
+        wait_for("the collector to listen", || {
+            process.log().contains("listening for UDP").then_some(())
+        });
         process
     }
 
@@ -238,7 +261,11 @@ impl Lab {
     /// Writes the agent's files.
     pub fn agent_config(&self, wanted: &AgentConfig) -> PathBuf {
         let (config, pipeline) = (self.path("agent.conf"), self.path("pipeline_ha.yaml"));
-        let publishers: String = wanted.publishers.iter().map(|url| format!("          - {url}\n")).collect();
+        let publishers: String = wanted
+            .publishers
+            .iter()
+            .map(|url| format!("          - {url}\n"))
+            .collect();
         fs::write(
             &pipeline,
             format!(
@@ -264,13 +291,20 @@ impl Lab {
     pub fn agent(&self, wanted: &AgentConfig) -> Process {
         let config = self.agent_config(wanted);
         let mut command = self.command("node", &program("ceilometer-polling-ha"));
-        Process::start(command.arg("--config-file").arg(config), &self.path("agent.log"))
+        Process::start(
+            command.arg("--config-file").arg(config),
+            &self.path("agent.log"),
+        )
     }
 
     /// The node as `compute-ha status` shows it.
     pub fn node(&self) -> Option<Value> {
         let fleet = status(&self.path("collector.conf"))?;
-        fleet["hosts"].as_array()?.iter().find(|host| host["host"] == HOST).cloned()
+        fleet["hosts"]
+            .as_array()?
+            .iter()
+            .find(|host| host["host"] == HOST)
+            .cloned()
     }
 
     /// Waits until the node looks like this.
@@ -285,7 +319,10 @@ impl Lab {
                 }
                 last = node;
             }
-            assert!(std::time::Instant::now() < deadline, "waited in vain for: {what}; the node is {last:#}");
+            assert!(
+                std::time::Instant::now() < deadline,
+                "waited in vain for: {what}; the node is {last:#}"
+            );
             std::thread::sleep(std::time::Duration::from_millis(15));
         }
     }
@@ -304,7 +341,10 @@ impl Lab {
     pub fn failures(&self) -> Vec<(String, String)> {
         let sql = "SELECT DISTINCT r.resource_id AS resource, t.value AS reason FROM sample s JOIN meter m ON m.id = s.meter_id JOIN resource r ON r.internal_id = s.resource_id JOIN metadata_text t ON t.id = r.internal_id AND t.meta_key = 'reason' WHERE m.name = 'pollster.failed'";
         let text = |value: &Value| value.as_str().expect("text").to_owned();
-        query(&self.database(), sql).iter().map(|row| (text(&row["resource"]), text(&row["reason"]))).collect()
+        query(&self.database(), sql)
+            .iter()
+            .map(|row| (text(&row["resource"]), text(&row["reason"])))
+            .collect()
     }
 
     pub fn verdicts(&self) -> Vec<f64> {
@@ -316,7 +356,9 @@ impl Drop for Lab {
     fn drop(&mut self) {
         for namespace in &self.namespaces {
             // A namespace that is already gone is as good as deleted.
-            let _ = Command::new("ip").args(["netns", "del", namespace]).output();
+            let _ = Command::new("ip")
+                .args(["netns", "del", namespace])
+                .output();
         }
     }
 }
@@ -326,9 +368,19 @@ pub fn verdict(node: &Value) -> &str {
     node["storage"]["verdict"].as_str().unwrap_or("")
 }
 
-/// The status of one gateway in a node's view.
-pub fn gateway_status<'a>(node: &'a Value, gateway: &str) -> &'a str {
+/// One gateway in a node's view; null if it isn't there.
+pub fn gateway<'a>(node: &'a Value, address: &str) -> &'a Value {
     let gateways = node["gateways"].as_array();
-    let found = gateways.and_then(|gateways| gateways.iter().find(|one| one["gateway"] == gateway));
-    found.and_then(|one| one["status"]["name"].as_str()).unwrap_or("")
+    let found = gateways.and_then(|gateways| gateways.iter().find(|one| one["address"] == address));
+    found.unwrap_or(&Value::Null)
+}
+
+/// The status of one gateway in a node's view, if it is about now.
+pub fn gateway_status<'a>(node: &'a Value, address: &str) -> &'a str {
+    let one = gateway(node, address);
+    if one["stale"] == true {
+        "stale"
+    } else {
+        one["status"]["name"].as_str().unwrap_or("")
+    }
 }

@@ -1,5 +1,12 @@
 //! Real processes, real networks, and waiting on conditions: what the end-to-end tests share.
-#![allow(dead_code)] // each test binary uses its own part of it
+// Each test binary uses its own part of it, and a helper of tests may fail the test.
+#![allow(dead_code, missing_docs, unreachable_pub)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 pub mod lab;
 pub mod process;
@@ -22,7 +29,10 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited {LIMIT:?} in vain for: {what}");
+        assert!(
+            Instant::now() < deadline,
+            "waited {LIMIT:?} in vain for: {what}"
+        );
         // The pause between two looks at a condition, not a guess at how long something takes.
         std::thread::sleep(Duration::from_millis(15));
     }
@@ -64,7 +74,11 @@ pub fn program(name: &str) -> PathBuf {
 /// What `compute-ha status --format json` says about a database; None until there is one.
 pub fn status(config: &Path) -> Option<Value> {
     let mut command = Command::new(program("compute-ha"));
-    let output = run_unchecked(command.args(["status", "--format", "json", "--config-file"]).arg(config));
+    let output = run_unchecked(
+        command
+            .args(["status", "--format", "json", "--config-file"])
+            .arg(config),
+    );
     serde_json::from_slice(&output.stdout).ok()
 }
 
@@ -84,5 +98,8 @@ pub fn volumes(database: &Path, meter: &str) -> Vec<f64> {
     let sql = format!(
         "SELECT s.volume FROM sample s JOIN meter m ON m.id = s.meter_id WHERE m.name = '{meter}' ORDER BY s.timestamp, s.id"
     );
-    query(database, &sql).iter().map(|row| row["volume"].as_f64().expect("a number")).collect()
+    query(database, &sql)
+        .iter()
+        .map(|row| row["volume"].as_f64().expect("a number"))
+        .collect()
 }

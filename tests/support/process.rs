@@ -18,14 +18,21 @@ pub struct Process {
 impl Process {
     /// Starts it with stdout and stderr in a file.
     pub fn start(command: &mut Command, log: &Path) -> Self {
-        let file = File::options().create(true).append(true).open(log).expect("open the log");
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .expect("open the log");
         let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("share the log"))
             .stderr(file)
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        Process { child, log: log.to_owned() }
+        Process {
+            child,
+            log: log.to_owned(),
+        }
     }
 
     /// Its pid. Programs are started by ones that end in exec, so this is the program's own.
@@ -53,7 +60,9 @@ impl Process {
 
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
-        wait_for("the process to end", || self.child.try_wait().expect("wait for a child"))
+        wait_for("the process to end", || {
+            self.child.try_wait().expect("wait for a child")
+        })
     }
 
     /// What it has printed so far.
