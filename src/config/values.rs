@@ -372,6 +372,8 @@ fn parse_kind(kind: Kind, text: &str, base: &Path) -> Result<Parsed, Wrong> {
         kind,
         Kind::List | Kind::Choices(_) | Kind::Hosts | Kind::Sources | Kind::Tags
     );
+    // A value that begins on the line below its name still has one line.
+    let text = text.strip_prefix('\n').unwrap_or(text);
     if !many && text.contains('\n') {
         return Err(wrong("one line; indented lines continue the value"));
     }
@@ -804,6 +806,7 @@ mod tests {
     fn one_line_means_one_line() {
         assert!(is_wrong(Kind::Text, "a\n# b"));
         assert!(is_wrong(Kind::Secret, "a\nb"));
+        assert_eq!(ok(Kind::Text, "\na"), Parsed::Text("a".into()));
         assert_eq!(
             ok(Kind::List, "a,\nb"),
             Parsed::Words(vec!["a".into(), "b".into()])
