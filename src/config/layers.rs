@@ -13,7 +13,7 @@ use config::{Config, ConfigError, Map, Source, Value, ValueKind};
 use super::foreign;
 use super::ini::{Document, Entry};
 use super::nearest::nearest;
-use super::options::{self, DEFAULT, Effect, Kind, OPTIONS, OptionSpec};
+use super::options::{self, DEFAULT, Effect, OPTIONS, OptionSpec};
 use super::problem::{Problem, Severity};
 
 /// The header in the original deployment's sample file, which must go on working.
@@ -22,11 +22,15 @@ const MISSPELT_DEFAULT: &str = "DEAFULT";
 /// Longer names are not repeated in a message: they are rather a line gone astray.
 const NAME_CHARS_MAX: usize = 64;
 
-/// The texts that one option was given, and where.
+/// What one option was given: a text for each time it was set, if it may be set several times;
+/// otherwise one.
+pub(super) type Setting = Vec<Placed>;
+
+/// A text and where it stands.
 #[derive(Clone)]
-pub(super) struct Setting {
-    /// One text for each time it was set, if it may be set several times; otherwise one.
-    pub(super) texts: Vec<String>,
+pub(super) struct Placed {
+    /// The text.
+    pub(super) text: String,
     /// `file:line`, or the name of a variable.
     pub(super) origin: String,
 }
@@ -54,13 +58,15 @@ impl Source for Layer {
 
     fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
         let entry = |((group, name), setting): (&(&str, &str), &Setting)| {
-            let origin = Some(&setting.origin);
-            let texts = setting.texts.iter();
-            let values: Vec<Value> = texts
-                .map(|text| Value::new(origin, ValueKind::String(text.clone())))
+            let values: Vec<Value> = setting
+                .iter()
+                .map(|placed| {
+                    let text = ValueKind::String(placed.text.clone());
+                    Value::new(Some(&placed.origin), text)
+                })
                 .collect();
             let key = format!("{group}.{name}");
-            (key, Value::new(origin, ValueKind::Array(values)))
+            (key, Value::new(None, ValueKind::Array(values)))
         };
         Ok(self.settings.iter().map(entry).collect())
     }
@@ -87,17 +93,12 @@ pub(super) fn merge(layers: Vec<Layer>) -> Result<Layered, ConfigError> {
 }
 
 fn setting_of(values: Vec<Value>) -> Result<Setting, ConfigError> {
-    let origin = values
-        .iter()
-        .rev()
-        .find_map(Value::origin)
-        .unwrap_or_default()
-        .to_owned();
-    let texts = values
-        .into_iter()
-        .map(Value::into_string)
-        .collect::<Result<_, _>>()?;
-    Ok(Setting { texts, origin })
+    let placed = |value: Value| {
+        let origin = value.origin().unwrap_or_default().to_owned();
+        let text = value.into_string()?;
+        Ok(Placed { text, origin })
+    };
+    values.into_iter().map(placed).collect()
 }
 
 /// Makes layers, and remembers what was odd about the names in them.
@@ -158,11 +159,11 @@ impl Sorter {
                 options::find(&group, &name).or_else(|| options::find_deprecated(&group, &name))
             {
                 self.note_effect(spec);
-                let setting = Setting {
-                    texts: vec![text.clone()],
+                let placed = Placed {
+                    text: text.clone(),
                     origin: variable.clone(),
                 };
-                layer.settings.insert((spec.group, spec.name), setting);
+                layer.settings.insert((spec.group, spec.name), vec![placed]);
             } else if is_own_section(&group) && !foreign::is_option(&group, &name) {
                 let message = format!("unknown option{}", hint(&group, &name));
                 let severity = self.severity_of_unknown();
@@ -227,33 +228,24 @@ impl Sorter {
 
     fn set(&mut self, layer: &mut Layer, spec: &'static OptionSpec, file: &str, entry: &Entry) {
         self.note_effect(spec);
-        let key = (spec.group, spec.name);
-        let origin = format!("{file}:{}", entry.line);
-        match layer.settings.get_mut(&key) {
-            Some(setting) if spec.kind == Kind::Multi => {
-                setting.texts.push(entry.value.clone());
-                setting.origin = origin;
-            }
-            Some(setting) => {
-                let message = format!(
-                    "set again; the value of {} is overridden",
-                    setting.origin.replacen(&format!("{file}:"), "line ", 1)
-                );
-                self.problems.push(
-                    Problem::new(Severity::Warning, message)
-                        .in_file(file, Some(entry.line))
-                        .about(spec.title()),
-                );
-                *setting = Setting {
-                    texts: vec![entry.value.clone()],
-                    origin,
-                };
-            }
-            None => {
-                let texts = vec![entry.value.clone()];
-                layer.settings.insert(key, Setting { texts, origin });
-            }
+        let placed = Placed {
+            text: entry.value.clone(),
+            origin: format!("{file}:{}", entry.line),
+        };
+        let setting = layer.settings.entry((spec.group, spec.name)).or_default();
+        if let Some(before) = setting.last().filter(|_| !spec.is_multi()) {
+            let message = format!(
+                "set again; the value of {} is overridden",
+                before.origin.replacen(&format!("{file}:"), "line ", 1)
+            );
+            self.problems.push(
+                Problem::new(Severity::Warning, message)
+                    .in_file(file, Some(entry.line))
+                    .about(spec.title()),
+            );
+            setting.clear();
         }
+        setting.push(placed);
     }
 
     fn set_by_old_name(
@@ -304,14 +296,11 @@ impl Sorter {
 impl Layer {
     /// Puts the texts of the layer below before those of this one, where an option takes several.
     fn go_on_from(&mut self, below: &Layer) {
-        for spec in OPTIONS.iter().filter(|spec| spec.kind == Kind::Multi) {
+        for spec in OPTIONS.iter().filter(|spec| spec.is_multi()) {
             let key = (spec.group, spec.name);
-            if let (Some(setting), Some(earlier)) =
-                (self.settings.get_mut(&key), below.settings.get(&key))
-            {
-                setting.texts.splice(0..0, earlier.texts.iter().cloned());
-            } else if let Some(earlier) = below.settings.get(&key) {
-                self.settings.insert(key, earlier.clone());
+            if let Some(earlier) = below.settings.get(&key) {
+                let setting = self.settings.entry(key).or_default();
+                setting.splice(0..0, earlier.iter().cloned());
             }
         }
     }

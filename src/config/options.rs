@@ -2,7 +2,7 @@
 //! set, which older names it answers to, and what to tell a tired operator about it.
 
 /// One option.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct OptionSpec {
     /// The section, as it is written in a file.
     pub group: &'static str,
@@ -24,6 +24,11 @@ impl OptionSpec {
     /// `[group] name`, as messages say it.
     pub fn title(&self) -> String {
         format!("[{}] {}", self.group, self.name)
+    }
+
+    /// Whether it may be set several times.
+    pub fn is_multi(&self) -> bool {
+        matches!(self.kind, Kind::Multi(_))
     }
 }
 
@@ -78,8 +83,8 @@ pub enum Kind {
     Choices(&'static [&'static str]),
     /// A comma list of any words.
     List,
-    /// Any words, each on a line `name = word` of its own.
-    Multi,
+    /// Any of these words, each on a line `name = word` of its own.
+    Multi(&'static [&'static str]),
     /// A comma list of addresses or host names.
     Hosts,
     /// A comma list of at most one IPv4 and one IPv6 address.
@@ -185,7 +190,7 @@ pub static OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         name: "meter_dispatchers",
-        kind: Kind::Multi,
+        kind: Kind::Multi(&["database"]),
         default: "database",
         deprecated: &[(DEFAULT, "dispatcher")],
         help: "Where the collector puts samples. Only database is built.",

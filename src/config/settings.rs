@@ -203,7 +203,6 @@ pub fn effective_timeout(interval: Duration, settings: &ComputeSettings) -> Dura
 
 /// Builds the settings from the values; what doesn't fit together is reported there.
 pub(super) fn build(values: &mut Values<'_>, host_name: &str) -> Result<Settings, Mismatch> {
-    check_dispatchers(values)?;
     Ok(Settings {
         host: optional(values.text(DEFAULT, "host")?).unwrap_or_else(|| host_name.to_owned()),
         sample_source: values.text(DEFAULT, "sample_source")?,
@@ -223,16 +222,6 @@ pub(super) fn build(values: &mut Values<'_>, host_name: &str) -> Result<Settings
 
 fn optional(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
-}
-
-fn check_dispatchers(values: &mut Values<'_>) -> Result<(), Mismatch> {
-    for dispatcher in values.words(DEFAULT, "meter_dispatchers")? {
-        if dispatcher != "database" {
-            let message = format!("found {dispatcher:?}, expected database: no other is built");
-            values.report(Severity::Error, DEFAULT, "meter_dispatchers", message);
-        }
-    }
-    Ok(())
 }
 
 fn namespaces(values: &mut Values<'_>) -> Result<Vec<Namespace>, Mismatch> {
@@ -336,8 +325,8 @@ fn accepted_loss(values: &mut Values<'_>) -> Result<f64, Mismatch> {
     if meaning.is_empty() && (ratio - RATIO_WITHOUT_DOUBT).abs() > f64::EPSILON {
         let message = format!(
             "{ratio} is read as the share of probes that may be LOST; older systems compared it \
-             with the share that was answered, which here is the opposite. Set ping_ratio_meaning \
-             = loss to confirm, or success for the older arithmetic"
+             with the share that was ANSWERED, which here gives another verdict. Set \
+             ping_ratio_meaning = loss to confirm, or success for the older arithmetic"
         );
         values.report(Severity::Warning, "compute", "ping_loss_ratio", message);
     }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::layers::Layered;
+use super::layers::{Layered, Placed, Setting};
 use super::options::{self, DEFAULT, Kind, OPTIONS, OptionSpec};
 use super::problem::{Problem, Severity};
 use super::settings::Quorum;
@@ -110,12 +110,21 @@ impl<'a> Values<'a> {
             parsed: HashMap::new(),
             problems: Vec::new(),
         };
+        let nothing = Layered::new();
+        let defaults = Values {
+            layered: &nothing,
+            files,
+            parsed: HashMap::new(),
+            problems: Vec::new(),
+        };
         for spec in OPTIONS {
             let parsed = match values.parse(spec) {
                 Ok(parsed) => Some(parsed),
-                Err(message) => {
-                    values.report(Severity::Error, spec.group, spec.name, message);
-                    values.parse_default(spec)
+                Err(failures) => {
+                    for failure in failures {
+                        values.report_at(Severity::Error, spec, failure);
+                    }
+                    defaults.parse(spec).ok()
                 }
             };
             if let Some(parsed) = parsed {
@@ -133,16 +142,27 @@ impl<'a> Values<'a> {
         name: &str,
         message: impl Into<String>,
     ) {
-        let title = format!("[{group}] {name}");
-        let mut problem = Problem::new(severity, message);
-        match self.origin(group, name) {
-            Origin::Default => problem = problem.about(title),
-            Origin::Variable(variable) => {
-                problem = problem.about(format!("{title} from {variable}"));
-            }
-            Origin::File(file, line) => problem = problem.in_file(file, line).about(title),
-        }
-        self.problems.push(problem);
+        let origin = self.origin(group, name);
+        self.push(
+            severity,
+            format!("[{group}] {name}"),
+            origin,
+            message.into(),
+        );
+    }
+
+    fn report_at(&mut self, severity: Severity, spec: &OptionSpec, failure: Failure<'_>) {
+        let origin = self.origin_of(failure.placed);
+        self.push(severity, spec.title(), origin, failure.message);
+    }
+
+    fn push(&mut self, severity: Severity, title: String, origin: Origin, message: String) {
+        let problem = Problem::new(severity, message);
+        self.problems.push(match origin {
+            Origin::Default => problem.about(title),
+            Origin::Variable(variable) => problem.about(format!("{title} from {variable}")),
+            Origin::File(file, line) => problem.in_file(file, line).about(title),
+        });
     }
 
     /// The directory where a relative path in this option starts: that of the file that holds it,
@@ -158,63 +178,59 @@ impl<'a> Values<'a> {
             .unwrap_or_default()
     }
 
-    fn setting(&self, group: &str, name: &str) -> Option<&'a super::layers::Setting> {
+    fn setting(&self, group: &str, name: &str) -> Option<&'a Setting> {
         let spec = options::find(group, name)?;
         self.layered.get(&(spec.group, spec.name))
     }
 
     fn origin(&self, group: &str, name: &str) -> Origin {
-        let Some(setting) = self.setting(group, name) else {
-            return Origin::Default;
-        };
-        let place = setting.origin.rsplit_once(':');
+        self.setting(group, name)
+            .and_then(|setting| setting.last())
+            .map_or(Origin::Default, |placed| self.origin_of(placed))
+    }
+
+    fn origin_of(&self, placed: &Placed) -> Origin {
+        let place = placed.origin.rsplit_once(':');
         let file = place.and_then(|(file, line)| {
-            let path = self
-                .files
-                .iter()
-                .find(|path| path.to_string_lossy() == file);
-            Some((path?.clone(), line.parse().ok()))
+            let is_it = |path: &&PathBuf| path.to_string_lossy() == file;
+            Some((self.files.iter().find(is_it)?.clone(), line.parse().ok()))
         });
         match file {
             Some((file, line)) => Origin::File(file, line),
-            None => Origin::Variable(setting.origin.clone()),
+            None => Origin::Variable(placed.origin.clone()),
         }
     }
 
-    fn parse(&self, spec: &OptionSpec) -> Result<Parsed, String> {
-        let texts = match self.setting(spec.group, spec.name) {
-            Some(setting) => setting.texts.as_slice(),
-            None => &[spec.default.to_owned()],
+    /// Reads one option. An unset one fails without a word: its default is wrong only through
+    /// another option, which has a failure of its own. Of several texts all are checked and the last
+    /// one is kept: nothing needs more, since the one option of that kind has one right word.
+    fn parse(&self, spec: &OptionSpec) -> Result<Parsed, Vec<Failure<'a>>> {
+        let Some(setting) = self.setting(spec.group, spec.name) else {
+            return self.parse_text(spec, spec.default).map_err(|_| Vec::new());
         };
-        let mut budget = SUBSTITUTIONS_MAX;
-        let mut expanded = Vec::new();
-        for text in texts {
-            expanded.push(self.expand(spec, text, &mut budget)?);
+        let mut last = Parsed::Words(Vec::new());
+        let mut failures = Vec::new();
+        for placed in setting {
+            match self.parse_text(spec, &placed.text) {
+                Ok(parsed) => last = parsed,
+                Err(message) => failures.push(Failure { placed, message }),
+            }
         }
-        if spec.kind == Kind::Multi {
-            return Ok(Parsed::Words(without_empty(expanded)));
+        if failures.is_empty() {
+            Ok(last)
+        } else {
+            Err(failures)
         }
-        let text = expanded.pop().unwrap_or_default();
-        let base = self.base(spec.group, spec.name);
-        parse_kind(spec.kind, &text, &base).map_err(|wrong| {
-            // What is shown is the text of the file: the substituted one may hold a secret.
-            let shown = wrong
-                .found
-                .filter(|found| texts.iter().any(|text| text.contains(found.as_str())))
-                .or_else(|| texts.last().cloned())
-                .unwrap_or_default();
-            wrong_value(spec.kind, &shown, &wrong.expected)
-        })
     }
 
-    fn parse_default(&self, spec: &OptionSpec) -> Option<Parsed> {
-        let text = self
-            .expand(spec, spec.default, &mut SUBSTITUTIONS_MAX.clone())
-            .unwrap_or_default();
-        if spec.kind == Kind::Multi {
-            return Some(Parsed::Words(without_empty(vec![text])));
-        }
-        parse_kind(spec.kind, &text, &self.base(DEFAULT, "")).ok()
+    fn parse_text(&self, spec: &OptionSpec, text: &str) -> Result<Parsed, String> {
+        let expanded = self.expand(spec, text, &mut { SUBSTITUTIONS_MAX })?;
+        let base = self.base(spec.group, spec.name);
+        parse_kind(spec.kind, &expanded, &base).map_err(|wrong| {
+            // What is shown is the text of the file: the substituted one may hold a secret.
+            let part = wrong.found.filter(|found| text.contains(found.as_str()));
+            wrong_value(spec.kind, part.as_deref().unwrap_or(text), &wrong.expected)
+        })
     }
 
     /// Replaces `$name`, `$group.name` and the same in braces; `$$` and `\$` are a plain dollar
@@ -265,7 +281,7 @@ impl<'a> Values<'a> {
             ));
         };
         let text = match self.setting(found.group, found.name) {
-            Some(setting) => setting.texts.last().map_or("", String::as_str),
+            Some(setting) => setting.last().map_or("", |placed| placed.text.as_str()),
             None => found.default,
         };
         let text = self.expand(found, text, budget)?;
@@ -282,6 +298,12 @@ enum Origin {
     Default,
     Variable(String),
     File(PathBuf, Option<usize>),
+}
+
+/// A text that was given to an option and is wrong.
+struct Failure<'a> {
+    placed: &'a Placed,
+    message: String,
 }
 
 /// A text that doesn't fit its kind.
@@ -350,6 +372,8 @@ fn parse_kind(kind: Kind, text: &str, base: &Path) -> Result<Parsed, Wrong> {
         kind,
         Kind::List | Kind::Choices(_) | Kind::Hosts | Kind::Sources | Kind::Tags
     );
+    // A value that begins on the line below its name still has one line.
+    let text = text.strip_prefix('\n').unwrap_or(text);
     if !many && text.contains('\n') {
         return Err(wrong("one line; indented lines continue the value"));
     }
@@ -366,7 +390,9 @@ fn parse_kind(kind: Kind, text: &str, base: &Path) -> Result<Parsed, Wrong> {
         Kind::Seconds { least, most } => seconds(text, least, most),
         Kind::Choice(words) => choice(text, words),
         Kind::Choices(words) => choices(text, words),
-        Kind::List | Kind::Multi => Ok(Parsed::Words(items(text))),
+        Kind::Multi(words) if words.contains(&text) => Ok(Parsed::Words(items(text))),
+        Kind::Multi(words) => Err(wrong(format!("{}: no other is built", one_of(words)))),
+        Kind::List => Ok(Parsed::Words(items(text))),
         Kind::Hosts => hosts(text),
         Kind::Sources => sources(text),
         Kind::Address => address(text),
@@ -377,14 +403,9 @@ fn parse_kind(kind: Kind, text: &str, base: &Path) -> Result<Parsed, Wrong> {
 }
 
 fn items(text: &str) -> Vec<String> {
-    without_empty(text.split(',').map(str::to_owned).collect())
-}
-
-fn without_empty(texts: Vec<String>) -> Vec<String> {
-    texts
-        .iter()
-        .map(|text| text.trim())
-        .filter(|text| !text.is_empty())
+    text.split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
         .map(str::to_owned)
         .collect()
 }
@@ -785,6 +806,7 @@ mod tests {
     fn one_line_means_one_line() {
         assert!(is_wrong(Kind::Text, "a\n# b"));
         assert!(is_wrong(Kind::Secret, "a\nb"));
+        assert_eq!(ok(Kind::Text, "\na"), Parsed::Text("a".into()));
         assert_eq!(
             ok(Kind::List, "a,\nb"),
             Parsed::Words(vec!["a".into(), "b".into()])

@@ -79,7 +79,10 @@ pub fn parse(path: &Path, text: &str) -> Result<(Pipeline, Vec<Problem>), Proble
         Ok(root) => {
             let mut reader = reader::Reader::new(path);
             let pipeline = reader.pipeline(&root);
-            settle(pipeline, reader.problems)
+            // In the order of the lines; the links between sources and sinks were checked last.
+            let mut problems = reader.problems;
+            problems.sort_by_key(|problem| problem.line);
+            settle(pipeline, problems)
         }
         Err(unreadable) => refuse(
             unreadable.line,

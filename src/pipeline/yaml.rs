@@ -73,7 +73,9 @@ pub(super) fn read(text: &str) -> Result<Node, Unreadable> {
         line: error
             .location()
             .and_then(|location| usize::try_from(location.line()).ok()),
-        message: error.without_snippet().to_string(),
+        message: error
+            .without_snippet()
+            .render_with_formatter(&serde_saphyr::UserMessageFormatter),
     })
 }
 
