@@ -620,6 +620,11 @@ mod store {
             reader.store(&[reading(9)]).await,
             Err(StoreError::ReadOnly)
         ));
+        assert_eq!(
+            scratch.look("PRAGMA journal_mode").await,
+            ["wal"],
+            "or readers and the writer would wait for each other"
+        );
         writer.close().await;
         reader.close().await;
     }
@@ -865,6 +870,67 @@ mod store {
                 .await,
             ["storage_connectivity|node-1"]
         );
+    }
+
+    #[tokio::test]
+    async fn each_distinct_resource_has_one_row_whoever_asks() {
+        let scratch = Scratch::new();
+        let variants = |seq: u64| -> Vec<Received> {
+            let base = unnumbered(reading(seq));
+            let changes: [fn(&mut Received); 7] = [
+                |_| (),
+                |r| r.user_id = Some("user".into()),
+                |r| r.user_id = Some("other user".into()),
+                |r| r.project_id = Some("project".into()),
+                |r| r.source = "another".into(),
+                |r| r.metadata = vec![],
+                |r| r.resource_id = "node-2".into(),
+            ];
+            let change = |(number, change): (usize, fn(&mut Received))| {
+                let mut received = base.clone();
+                change(&mut received);
+                received.message_id = format!("{number}");
+                received.signature = seq.to_string();
+                received
+            };
+            changes.into_iter().enumerate().map(change).collect()
+        };
+        let look = |seq: u64| {
+            format!(
+                "SELECT message_id, user_id, project_id, source_id, resource.resource_id,
+                 resource_metadata FROM sample
+                 JOIN resource ON internal_id = sample.resource_id
+                 WHERE message_signature = '{seq}' ORDER BY message_id"
+            )
+        };
+        let first = scratch.open().await;
+        assert_eq!(first.store(&variants(1)).await.unwrap().stored, 7);
+        scratch.run("DELETE FROM ha_seen_message").await;
+        let second = Database::open(&scratch.url).await.unwrap();
+        assert_eq!(second.store(&variants(2)).await.unwrap().stored, 7);
+        assert_eq!(
+            scratch.look("SELECT count(*) FROM resource").await,
+            ["7"],
+            "one that remembers nothing finds them"
+        );
+        let seen = scratch.look(&look(1)).await;
+        assert_eq!(scratch.look(&look(2)).await, seen);
+        assert_eq!(seen[4], "4|NULL|NULL|another|node-1|{\"node\": \"node-1\"}");
+    }
+
+    #[tokio::test]
+    async fn a_sample_of_a_resource_that_is_gone_fails_instead_of_dangling() {
+        let scratch = Scratch::new();
+        let db = scratch.open().await;
+        scratch
+            .run("CREATE TRIGGER gone AFTER INSERT ON resource BEGIN DELETE FROM resource; END")
+            .await;
+        let bare = Received {
+            metadata: vec![],
+            ..reading(1)
+        };
+        assert!(db.store(&[bare]).await.is_err());
+        assert_eq!(samples(&scratch).await.len(), 0);
     }
 
     #[tokio::test]

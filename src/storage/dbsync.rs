@@ -24,7 +24,6 @@ pub(crate) async fn dbsync(path: &Path) -> Result<Vec<String>, StoreError> {
     }
     let mut conn = connect::connect(path).await?;
     done.extend(migrate(&mut conn).await?);
-    connect::log_ahead(&mut conn).await?;
     conn.close()
         .await
         .map_err(during("closing the database after dbsync"))?;

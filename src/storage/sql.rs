@@ -231,4 +231,44 @@ mod tests {
             assert_eq!(given, rows);
         }
     }
+
+    /// Two collectors that both found nothing newer, and write one after the other.
+    #[tokio::test]
+    async fn the_statement_itself_keeps_the_newer_reading() {
+        use super::super::schema::MIGRATIONS;
+        use sqlx::{AssertSqlSafe, Connection, raw_sql};
+        let mut conn = sqlx::SqliteConnection::connect("sqlite::memory:")
+            .await
+            .unwrap();
+        raw_sql(MIGRATIONS[0].sql).execute(&mut conn).await.unwrap();
+        for (epoch, seq, kept) in [
+            (2, 5, (2, 5)),
+            (2, 4, (2, 5)),
+            (1, 9, (2, 5)),
+            (2, 6, (2, 6)),
+            (3, 1, (3, 1)),
+        ] {
+            let (text, _) = MOVE_STATES.statements(&[()]).next().unwrap();
+            sqlx::query(AssertSqlSafe(text))
+                .bind("node-1")
+                .bind("storage_connectivity")
+                .bind("node-1")
+                .bind(epoch)
+                .bind(seq)
+                .bind(1.0)
+                .bind("shared_secret")
+                .bind(0)
+                .bind(0)
+                .bind("{}")
+                .bind("[]")
+                .execute(&mut conn)
+                .await
+                .unwrap();
+            let found: (i64, i64) = sqlx::query_as("SELECT epoch, seq FROM ha_state")
+                .fetch_one(&mut conn)
+                .await
+                .unwrap();
+            assert_eq!(found, kept);
+        }
+    }
 }

@@ -209,7 +209,7 @@ impl<'t> Pass<'t> {
     async fn fresh_messages(&mut self, rows: &[Row<'_>]) -> Result<HashSet<String>, StoreError> {
         let ids: BTreeSet<&str> = rows
             .iter()
-            .filter(|row| row.ours.is_none() && !row.received.message_id.is_empty())
+            .filter(|row| row.ours.is_none())
             .map(|row| row.received.message_id.as_str())
             .collect();
         if ids.is_empty() {
