@@ -321,7 +321,11 @@ fn never_answered(family: Family, which: usize) {
             .is_some_and(|failures| failures.len() == 3)
     });
     lab.wait_for_rounds(3);
-    assert_eq!(lab.verdicts(), Vec::<f64>::new(), "{what}: no reading at all");
+    assert_eq!(
+        lab.verdicts(),
+        Vec::<f64>::new(),
+        "{what}: no reading at all"
+    );
     let reasons = lab.failures();
     assert!(
         !reasons.is_empty()
