@@ -611,7 +611,8 @@ mod store {
                 (0.5, "shared_secret")
             );
             assert_eq!(Some(state.observed_at), received.timestamp);
-            assert_eq!(state.metadata, received.metadata.into_iter().collect());
+            let sent = received.metadata.as_map().unwrap();
+            assert_eq!(state.metadata, sent.iter().cloned().collect());
             assert_eq!(state.paths, ["storage".to_owned()].into());
             let age = fleet.now.seconds_since(state.received_at);
             assert!((0.0..60.0).contains(&age), "{age}");
@@ -883,7 +884,7 @@ mod store {
                 |r| r.user_id = Some("other user".into()),
                 |r| r.project_id = Some("project".into()),
                 |r| r.source = "another".into(),
-                |r| r.metadata = vec![],
+                |r| r.metadata = Value::Map(vec![]),
                 |r| r.resource_id = "node-2".into(),
             ];
             let change = |(number, change): (usize, fn(&mut Received))| {
@@ -926,7 +927,7 @@ mod store {
             .run("CREATE TRIGGER gone AFTER INSERT ON resource BEGIN DELETE FROM resource; END")
             .await;
         let bare = Received {
-            metadata: vec![],
+            metadata: Value::Map(vec![]),
             ..reading(1)
         };
         assert!(db.store(&[bare]).await.is_err());

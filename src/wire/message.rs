@@ -23,7 +23,10 @@ pub const VERSION: u64 = 1;
 pub fn encode(reading: &Reading, source: &str, path: &str, secret: &Secret) -> Vec<u8> {
     let mut message = entries(reading, source, path);
     let signature = signature::sign(&message, secret);
-    message.push((signature::KEY.to_owned(), signature.into()));
+    let place = message.iter_mut().find(|(key, _)| *key == signature::KEY);
+    if let Some((_, value)) = place {
+        *value = signature.into();
+    }
     let mut out = ByteBuf::with_capacity(USUAL_BYTES);
     msgpack::write_map(&mut out, &message);
     out.into_vec()
@@ -63,9 +66,10 @@ pub struct Datagram {
 
 /// Takes a datagram apart and every message through [`accept`]. One bad message costs one message.
 pub fn receive(datagram: &[u8], secret: &Secret) -> (Vec<Received>, Vec<Refusal>) {
-    let mut received = Vec::new();
+    let messages = msgpack::messages(datagram);
+    let mut received = Vec::with_capacity(messages.len());
     let mut refusals = Vec::new();
-    for message in msgpack::messages(datagram) {
+    for message in messages {
         match message.and_then(|message| accept(message, secret)) {
             Ok(message) => received.push(message),
             Err(refusal) => refusals.push(refusal),
@@ -75,12 +79,12 @@ pub fn receive(datagram: &[u8], secret: &Secret) -> (Vec<Received>, Vec<Refusal>
 }
 
 /// Verifies one decoded message and only then reads it.
-pub fn accept(message: Value, secret: &Secret) -> Result<Received, Refusal> {
-    let Value::Map(entries) = message else {
-        return Err(Refusal::NotAMap);
-    };
-    signature::verify(&entries, secret)?;
-    Fields::sort(entries).read()
+pub fn accept<K: AsRef<str>>(
+    message: Vec<(K, Value)>,
+    secret: &Secret,
+) -> Result<Received, Refusal> {
+    signature::verify(&message, secret)?;
+    Fields::sort(message).read()
 }
 
 /// The room a message usually needs, so that encoding reserves memory once.
@@ -100,8 +104,9 @@ fn datagram(group: Vec<Vec<u8>>) -> Datagram {
     Datagram { bytes, messages }
 }
 
-/// Everything that is signed. Nothing is left out by `..`: a new field has to find its place here.
-fn entries(reading: &Reading, source: &str, path: &str) -> Vec<(String, Value)> {
+/// Every entry, the signature still null. Nothing is left out by `..`: a new field has to find its
+/// place here. In sorted order, because a verifier has to sort, and finds it done.
+fn entries(reading: &Reading, source: &str, path: &str) -> Vec<(&'static str, Value)> {
     let Reading {
         identity,
         message_id,
@@ -125,25 +130,25 @@ fn entries(reading: &Reading, source: &str, path: &str) -> Vec<(String, Value)> 
         .iter()
         .map(|(key, value)| (key.clone(), agreed_value(value)));
     [
-        ("source", source.into()),
         ("counter_name", name.as_ref().into()),
         ("counter_type", kind.as_str().into()),
         ("counter_unit", unit.as_ref().into()),
         ("counter_volume", agreed_volume(*volume)),
-        ("user_id", text_or_null(user_id.as_deref())),
-        ("project_id", text_or_null(project_id.as_deref())),
-        ("resource_id", resource_id.as_str().into()),
-        ("timestamp", timestamp.to_string().into()),
-        ("resource_metadata", Value::Map(metadata.collect())),
-        ("message_id", message_id.as_str().into()),
-        ("ha_v", VERSION.into()),
-        ("ha_observer", observer.as_str().into()),
         ("ha_epoch", (*epoch).into()),
-        ("ha_seq", (*seq).into()),
+        ("ha_observer", observer.as_str().into()),
         ("ha_path", path.into()),
         ("ha_proof", "".into()),
+        ("ha_seq", (*seq).into()),
+        ("ha_v", VERSION.into()),
+        ("message_id", message_id.as_str().into()),
+        (signature::KEY, Value::Null),
+        ("project_id", text_or_null(project_id.as_deref())),
+        ("resource_id", resource_id.as_str().into()),
+        ("resource_metadata", Value::Map(metadata.collect())),
+        ("source", source.into()),
+        ("timestamp", timestamp.to_string().into()),
+        ("user_id", text_or_null(user_id.as_deref())),
     ]
-    .map(|(key, value)| (key.to_owned(), value))
     .into()
 }
 
@@ -231,10 +236,10 @@ struct Fields {
 
 impl Fields {
     /// Unknown keys are let go of: newer senders have more of them, and they were signed.
-    fn sort(entries: Vec<(String, Value)>) -> Self {
+    fn sort<K: AsRef<str>>(entries: Vec<(K, Value)>) -> Self {
         let mut fields = Fields::default();
         for (key, value) in entries {
-            if let Some(place) = fields.place(&key) {
+            if let Some(place) = fields.place(key.as_ref()) {
                 *place = Some(value);
             }
         }
@@ -307,8 +312,11 @@ fn identity(
     if version.as_u64().is_none_or(|version| version == 0) {
         return Err(Refusal::UnsupportedVersion);
     }
+    if observer.is_empty() || has_swallowed_a_key(&observer) {
+        return Err(Refusal::BadIdentity);
+    }
     match (epoch.as_u64(), seq.as_u64()) {
-        (Some(epoch), Some(seq)) if seq > 0 && !observer.is_empty() => Ok(Some(Identity {
+        (Some(epoch), Some(seq)) if seq > 0 => Ok(Some(Identity {
             observer,
             epoch,
             seq,
@@ -317,10 +325,17 @@ fn identity(
     }
 }
 
+/// The signed text has nothing between its entries, so that someone on the way could drop
+/// `ha_path` from an authentic message and put its name and value behind the observer's name: the
+/// signature would still fit, and a host that doesn't exist would have seen something.
+fn has_swallowed_a_key(text: &str) -> bool {
+    text.contains("ha_path") || text.contains("ha_proof")
+}
+
 fn path(value: Option<Value>) -> Result<Option<String>, Refusal> {
     match value {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::Text(text)) => Ok(Some(text)),
+        Some(Value::Text(text)) if !has_swallowed_a_key(&text) => Ok(Some(text)),
         Some(_) => Err(Refusal::BadField("ha_path")),
     }
 }

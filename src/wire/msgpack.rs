@@ -6,6 +6,8 @@
 //! becomes at most 4 MiB of values (64 bytes for each) beside its own text. The call stack is
 //! bounded by [`DEPTH_MAX`].
 
+use std::borrow::Cow;
+
 use rmp::Marker;
 use rmp::encode::{self, ByteBuf};
 
@@ -30,10 +32,14 @@ pub const DEPTH_MAX: usize = 32;
 /// refused.
 pub const ENTRIES_MAX: usize = 4096;
 
+/// A message: its entries, not yet verified. The keys point into the datagram, because they are
+/// only compared: owning them would be a third of the cost of decoding.
+pub type Message<'a> = Vec<(Cow<'a, str>, Value)>;
+
 /// Takes a datagram apart: one message, or a list of them. Each is decoded on its own, so that a
 /// bad one costs itself alone; where the bytes stop making sense, what is left of the datagram is
 /// one more refusal.
-pub fn messages(datagram: &[u8]) -> Vec<Result<Value, Refusal>> {
+pub fn messages(datagram: &[u8]) -> Vec<Result<Message<'_>, Refusal>> {
     if datagram.len() > DATAGRAM_BYTES_MAX {
         return vec![Err(Refusal::TooLarge)];
     }
@@ -85,10 +91,10 @@ pub fn write(out: &mut ByteBuf, value: &Value) {
 }
 
 /// Appends a map.
-pub fn write_map(out: &mut ByteBuf, entries: &[(String, Value)]) {
+pub fn write_map<K: AsRef<str>>(out: &mut ByteBuf, entries: &[(K, Value)]) {
     let Ok(_) = encode::write_map_len(out, length(entries.len()));
     for (key, value) in entries {
-        let Ok(()) = encode::write_str(out, key);
+        let Ok(()) = encode::write_str(out, key.as_ref());
         write(out, value);
     }
 }
@@ -156,10 +162,13 @@ impl<'a> Decoder<'a> {
 
     /// The next message. A refusal inside leaves the decoder behind the message; the outer one
     /// means that its end can't be found.
-    fn message(&mut self) -> Result<Result<Value, Refusal>, Refusal> {
+    fn message(&mut self) -> Result<Result<Message<'a>, Refusal>, Refusal> {
         let start = self.rest;
         self.entries_left = ENTRIES_MAX;
-        let message = self.value(0);
+        let message = match self.head()? {
+            Head::Map(count) => self.entries(count, 0),
+            _ => Err(Refusal::NotAMap),
+        };
         if message.is_err() {
             self.rest = start;
             self.skip()?;
@@ -187,33 +196,36 @@ impl<'a> Decoder<'a> {
             Head::Bool(truth) => Value::Bool(truth),
             Head::Int(number) => Value::Int(number),
             Head::Float(number) => Value::Float(number),
-            Head::Bytes(bytes) => Value::Text(text(bytes)?),
-            Head::List(count) => self.list(count, depth)?,
-            Head::Map(count) => self.map(count, depth)?,
+            Head::Bytes(bytes) => Value::Text(text(bytes)?.to_owned()),
+            Head::List(count) => Value::List(self.list(count, depth)?),
+            Head::Map(count) => Value::Map(self.entries(count, depth)?),
             Head::Extension => return Err(Refusal::UnsupportedType),
         })
     }
 
-    fn list(&mut self, count: usize, depth: usize) -> Result<Value, Refusal> {
+    fn list(&mut self, count: usize, depth: usize) -> Result<Vec<Value>, Refusal> {
         self.enter(count, depth)?;
         let mut items = Vec::with_capacity(count);
         for _ in 0..count {
             items.push(self.value(depth + 1)?);
         }
-        Ok(Value::List(items))
+        Ok(items)
     }
 
-    fn map(&mut self, count: usize, depth: usize) -> Result<Value, Refusal> {
+    fn entries<K>(&mut self, count: usize, depth: usize) -> Result<Vec<(K, Value)>, Refusal>
+    where
+        K: From<Cow<'a, str>> + Ord,
+    {
         self.enter(count, depth)?;
         let mut entries = Vec::with_capacity(count);
         for _ in 0..count {
             let key = self.key()?;
-            entries.push((key, self.value(depth + 1)?));
+            entries.push((K::from(key), self.value(depth + 1)?));
         }
         if has_twins(&entries) {
             return Err(Refusal::DuplicateKey);
         }
-        Ok(Value::Map(entries))
+        Ok(entries)
     }
 
     /// Pays for the entries of a list or map before memory is reserved for them.
@@ -232,9 +244,9 @@ impl<'a> Decoder<'a> {
     }
 
     /// A key: text, or the text that Python gives a number, a truth value or None.
-    fn key(&mut self) -> Result<String, Refusal> {
+    fn key(&mut self) -> Result<Cow<'a, str>, Refusal> {
         let scalar = match self.head()? {
-            Head::Bytes(bytes) => return text(bytes),
+            Head::Bytes(bytes) => return text(bytes).map(Cow::Borrowed),
             Head::Null => Value::Null,
             Head::Bool(truth) => Value::Bool(truth),
             Head::Int(number) => Value::Int(number),
@@ -243,7 +255,7 @@ impl<'a> Decoder<'a> {
         };
         let mut key = String::new();
         pytext::write_str(&mut key, &scalar, Dialect::Current);
-        Ok(key)
+        Ok(Cow::Owned(key))
     }
 
     fn head(&mut self) -> Result<Head<'a>, Refusal> {
@@ -323,32 +335,19 @@ fn extension(_data: &[u8]) -> Head<'static> {
     Head::Extension
 }
 
-fn text(bytes: &[u8]) -> Result<String, Refusal> {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => Ok(text.to_owned()),
-        Err(_) => Err(Refusal::BadText),
-    }
+fn text(bytes: &[u8]) -> Result<&str, Refusal> {
+    std::str::from_utf8(bytes).map_err(|_| Refusal::BadText)
 }
 
-/// Maps up to this size are searched for twins in pairs, which is faster than sorting; beyond it,
-/// the square of a hostile count would be expensive.
-const PAIRWISE_MAX: usize = 24;
-
-/// Whether two entries have the same key.
-fn has_twins(entries: &[(String, Value)]) -> bool {
-    if entries.len() > PAIRWISE_MAX {
-        let mut keys: Vec<&str> = entries.iter().map(|(key, _)| key.as_str()).collect();
-        keys.sort_unstable();
-        return !keys.is_sorted_by(|left, right| left < right);
+/// Whether two entries have the same key. Senders that sort their keys, as ours do, are done with
+/// in one pass.
+fn has_twins<K: Ord>(entries: &[(K, Value)]) -> bool {
+    if entries.is_sorted_by(|left, right| left.0 < right.0) {
+        return false;
     }
-    let mut rest = entries;
-    while let Some(((key, _), others)) = rest.split_first() {
-        if others.iter().any(|(other, _)| other == key) {
-            return true;
-        }
-        rest = others;
-    }
-    false
+    let mut keys: Vec<&K> = entries.iter().map(|(key, _)| key).collect();
+    keys.sort_unstable();
+    !keys.is_sorted_by(|left, right| left < right)
 }
 
 #[cfg(test)]
@@ -356,10 +355,32 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// The messages with keys of their own.
+    fn owned(datagram: &[u8]) -> Vec<Result<Value, Refusal>> {
+        let own = |message: Message<'_>| {
+            let entries = message.into_iter();
+            Value::Map(
+                entries
+                    .map(|(key, value)| (key.into_owned(), value))
+                    .collect(),
+            )
+        };
+        let messages = messages(datagram).into_iter();
+        messages.map(|message| message.map(own)).collect()
+    }
+
     fn only(datagram: &[u8]) -> Result<Value, Refusal> {
-        let mut messages = messages(datagram);
+        let mut messages = owned(datagram);
         assert_eq!(messages.len(), 1);
         messages.remove(0)
+    }
+
+    /// The one value in a message.
+    fn value(bytes: &[u8]) -> Result<Value, Refusal> {
+        match only(&[b"\x81\xa1k", bytes].concat())? {
+            Value::Map(mut entries) => Ok(entries.remove(0).1),
+            other => panic!("{other:?}"),
+        }
     }
 
     fn encoded(value: &Value) -> Vec<u8> {
@@ -413,7 +434,7 @@ mod tests {
             (b"\x82\x01\x01\xa11\x02", Err(Refusal::DuplicateKey)),
         ];
         for (bytes, expected) in cases {
-            assert_eq!(only(bytes), expected, "{bytes:x?}");
+            assert_eq!(value(bytes), expected, "{bytes:x?}");
         }
     }
 
@@ -432,7 +453,7 @@ mod tests {
     fn a_bad_message_costs_itself_alone() {
         let one = b"\x81\xa1a\x01".as_slice();
         let good = || Ok(Value::Map(vec![("a".to_owned(), Value::Int(1))]));
-        let nested = [vec![0x91; DEPTH_MAX + 1], vec![0xc0]].concat();
+        let nested = [b"\x81\xa1k".to_vec(), vec![0x91; DEPTH_MAX], vec![0xc0]].concat();
         for (bad, refusal) in [
             (b"\x81\xa1a\xa1\xff".as_slice(), Refusal::BadText),
             (b"\x81\xa1a\xd4\x00\x01", Refusal::UnsupportedType),
@@ -440,13 +461,13 @@ mod tests {
             (&nested, Refusal::TooDeep),
         ] {
             let datagram = [b"\x93", one, bad, one].concat();
-            assert_eq!(messages(&datagram), [good(), Err(refusal), good()]);
+            assert_eq!(owned(&datagram), [good(), Err(refusal), good()]);
         }
         let cut = [b"\x93", one, b"\x82\xa1a"].concat();
-        assert_eq!(messages(&cut), [good(), Err(Refusal::NotMsgpack)]);
+        assert_eq!(owned(&cut), [good(), Err(Refusal::NotMsgpack)]);
         let with_more = [one, b"\xc0"].concat();
-        assert_eq!(messages(&with_more), [good(), Err(Refusal::NotMsgpack)]);
-        assert_eq!(messages(b"\x90"), []);
+        assert_eq!(owned(&with_more), [good(), Err(Refusal::NotMsgpack)]);
+        assert_eq!(owned(b"\x90"), []);
     }
 
     #[test]
@@ -469,7 +490,8 @@ mod tests {
         assert_eq!(outcome, Err(Refusal::TooManyMessages));
 
         let text = |length: usize| encoded(&Value::Text("x".repeat(length)));
-        assert!(only(&text(DATAGRAM_BYTES_MAX - 3)).is_ok());
+        let smaller = only(&text(DATAGRAM_BYTES_MAX - 3));
+        assert_eq!(smaller, Err(Refusal::NotAMap));
         assert_eq!(only(&text(DATAGRAM_BYTES_MAX)), Err(Refusal::TooLarge));
     }
 
@@ -489,7 +511,7 @@ mod tests {
     #[test]
     fn an_integer_beyond_64_bits_travels_as_its_digits() {
         let number = i128::from(u64::MAX) + 1;
-        let outcome = only(&encoded(&Value::Int(number)));
+        let outcome = value(&encoded(&Value::Int(number)));
         assert_eq!(outcome, Ok(Value::from("18446744073709551616")));
     }
 
@@ -541,7 +563,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_cost_no_more_than_stated(bytes in plausible_bytes()) {
-            for message in messages(&bytes).into_iter().flatten() {
+            for message in owned(&bytes).into_iter().flatten() {
                 prop_assert!(weight(&message) <= 65 * bytes.len());
             }
         }

@@ -60,11 +60,19 @@ fn is_same_in_a_list(value: &Value) -> bool {
 /// Up to twelve digits and below 1e11 both texts are the same. Subnormals have less precision
 /// than twelve digits, so their shortest form says nothing about the other one.
 fn is_same_float(number: f64) -> bool {
-    if !number.is_finite() || number == 0.0 {
+    if !number.is_finite() || is_of_six_places(number) {
         return true;
     }
     let decimal = Decimal::shortest(number);
     number.is_normal() && decimal.digits.len() <= 12 && decimal.exponent < EXPONENT_MAX_OLD
+}
+
+/// Whether this is the double closest to a number of at most six places and twelve digits, as our
+/// own senders' are. Found by arithmetic: a whole number of millionths below 1e12 is exact, and a
+/// division yields the closest double.
+fn is_of_six_places(number: f64) -> bool {
+    let millionths = (number * 1e6).round();
+    millionths.abs() < 1e12 && millionths / 1e6 == number
 }
 
 /// Appends `repr(value)`: how a value looks inside a list.
@@ -169,6 +177,10 @@ fn write_float_of_12_digits(out: &mut String, number: f64) {
 
 /// `repr(float)` in both Pythons, and Python 3's `str(float)`.
 fn write_shortest_float(out: &mut String, number: f64) {
+    if (1e-4..1e16).contains(&number.abs()) {
+        // Where Python uses the positional form, Rust's `{:?}` is the same text.
+        return write(out, format_args!("{number:?}"));
+    }
     write_float(out, number, EXPONENT_MAX_REPR, Decimal::shortest);
 }
 

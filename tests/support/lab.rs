@@ -18,7 +18,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::process::Process;
-use super::{program, query, run, status, volumes, wait_for};
+use super::{program, query, run, run_unchecked, status, volumes, wait_for};
 
 /// IPv4 or IPv6 gateways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,6 +164,12 @@ impl Lab {
         run(Command::new("ip").args(["netns", "exec", &self.full(namespace), "sh", "-ec", line]))
     }
 
+    /// Whether a shell line inside a namespace succeeds.
+    pub fn succeeds(&self, namespace: &str, line: &str) -> bool {
+        let mut command = Command::new("ip");
+        run_unchecked(command.args(["netns", "exec", &self.full(namespace), "sh", "-ec", line])).status.success()
+    }
+
     /// A command that will run inside a namespace, in place of `ip` itself.
     pub fn command(&self, namespace: &str, program: &Path) -> Command {
         let mut command = Command::new("ip");
@@ -230,6 +236,13 @@ impl Lab {
 
     pub fn database(&self) -> PathBuf {
         self.path("collector/ceilometer_ha.sqlite")
+    }
+
+    /// A folder whose files stand in the place of those in /etc inside the namespace.
+    pub fn private_etc(&self, namespace: &str) -> PathBuf {
+        let folder = Path::new("/etc/netns").join(self.full(namespace));
+        fs::create_dir_all(&folder).expect("make a folder");
+        folder
     }
 
     /// Writes the collector's file and starts it on the controller.
