@@ -489,6 +489,33 @@ fn a_gateway_that_cannot_be_judged_does_not_answer() {
 }
 
 #[test]
+fn the_newest_reading_speaks() {
+    let newest = storage("node-1", 9, 0.0, 0.4).with("cluster", "new");
+    let older = storage("node-1", 8, 1.0, 0.1).with("cluster", "old");
+    for states in [[newest.clone(), older.clone()], [older, newest]] {
+        assert_eq!(only_host(&states).storage.verdict, Verdict::Lost);
+    }
+    let retagged = heartbeat("node-1", 10, 0.4).with("cluster", "new");
+    let states = [
+        retagged,
+        storage("node-1", 9, 1.0, 0.4),
+        heartbeat("node-2", 11, 0.4),
+    ];
+    let clusters: Vec<_> = view(now(), &states, &[])
+        .hosts
+        .into_iter()
+        .map(|host| (host.host, host.cluster))
+        .collect();
+    assert_eq!(
+        clusters,
+        [
+            ("node-2".to_owned(), None),
+            ("node-1".to_owned(), Some("new".to_owned()))
+        ]
+    );
+}
+
+#[test]
 fn codes_of_a_newer_agent_are_shown_as_they_are() {
     let host = only_host(&[
         heartbeat("node-1", 50, 0.4),
