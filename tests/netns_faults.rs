@@ -221,7 +221,7 @@ fn stopped_for_five_seconds() {
         })
         .unwrap();
     assert!(
-        missed.rsplit(' ').next().unwrap().parse::<f64>().unwrap() >= 12.0,
+        missed.rsplit(' ').next().unwrap().parse::<f64>().unwrap() >= 9.0,
         "{missed}"
     );
 }

@@ -232,7 +232,10 @@ fn own_path_cut(family: Family, which: usize, with_detour: bool) {
         // The gateways now answer by way of management too, and must not count.
         lab.default_route_over_management();
         let [gateway, _] = family.gateways();
-        wait_for("the detour to work", || lab.succeeds("node", &format!("ping -c1 -W1 -I mg0 {gateway}")).then_some(()));
+        wait_for("the detour to work", || {
+            lab.succeeds("node", &format!("ping -c1 -W1 -I mg0 {gateway}"))
+                .then_some(())
+        });
     }
     let (what, namespace, command) = &cuts(family)[which];
     let cut_at = wall_clock();

@@ -167,7 +167,9 @@ impl Lab {
     /// Whether a shell line inside a namespace succeeds.
     pub fn succeeds(&self, namespace: &str, line: &str) -> bool {
         let mut command = Command::new("ip");
-        run_unchecked(command.args(["netns", "exec", &self.full(namespace), "sh", "-ec", line])).status.success()
+        run_unchecked(command.args(["netns", "exec", &self.full(namespace), "sh", "-ec", line]))
+            .status
+            .success()
     }
 
     /// A command that will run inside a namespace, in place of `ip` itself.
