@@ -496,6 +496,14 @@ mod tests {
     }
 
     #[test]
+    fn a_count_that_cannot_be_there_is_not_believed() {
+        for head in [b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff"] {
+            assert_eq!(value(head), Err(Refusal::NotMsgpack));
+        }
+        assert_eq!(value(b"\xdb\xff\xff\xff\xff"), Err(Refusal::NotMsgpack));
+    }
+
+    #[test]
     fn many_keys_are_searched_for_twins_as_well() {
         let entries = |twin: &str| {
             let mut entries: Vec<_> = (0..100)

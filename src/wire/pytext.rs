@@ -442,10 +442,9 @@ mod tests {
                 (0i64..1_000_000_000_000, 0i32..8).prop_map(|(mantissa, places)| mantissa as f64 / 10f64.powi(places)),
             ]
         ) {
-            prop_assume!(!number.is_subnormal());
             let value = Value::Float(number);
             let same = text_of(&value, Dialect::Old) == text_of(&value, Dialect::Current);
-            prop_assert_eq!(is_same_in_all(&value), same);
+            prop_assert!(is_same_in_all(&value) == same || number.is_subnormal());
         }
 
         #[test]
