@@ -497,10 +497,14 @@ mod tests {
 
     #[test]
     fn a_count_that_cannot_be_there_is_not_believed() {
-        for head in [b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff"] {
-            assert_eq!(value(head), Err(Refusal::NotMsgpack));
+        for head in [b"\xdd\x00\x00\x10\x00", b"\xdf\x00\x00\x10\x00"] {
+            let mut decoder = Decoder {
+                rest: head,
+                entries_left: ENTRIES_MAX,
+            };
+            assert_eq!(decoder.value(0), Err(Refusal::NotMsgpack));
+            assert_eq!(decoder.entries_left, ENTRIES_MAX, "nothing was reserved");
         }
-        assert_eq!(value(b"\xdb\xff\xff\xff\xff"), Err(Refusal::NotMsgpack));
     }
 
     #[test]
