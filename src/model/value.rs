@@ -2,8 +2,8 @@
 
 /// One value of a metering message or of a resource's metadata.
 ///
-/// Maps keep the order in which they arrived: a current Ceilometer sender prints a map inside a
-/// list in that order when it signs.
+/// Maps keep the order in which they arrived. Nothing depends on it: whoever signs or hashes a map
+/// sorts its keys first.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     /// Python's `None`, msgpack's nil, JSON's null.

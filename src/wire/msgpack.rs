@@ -496,6 +496,18 @@ mod tests {
     }
 
     #[test]
+    fn a_count_that_cannot_be_there_is_not_believed() {
+        for head in [b"\xdd\x00\x00\x10\x00", b"\xdf\x00\x00\x10\x00"] {
+            let mut decoder = Decoder {
+                rest: head,
+                entries_left: ENTRIES_MAX,
+            };
+            assert_eq!(decoder.value(0), Err(Refusal::NotMsgpack));
+            assert_eq!(decoder.entries_left, ENTRIES_MAX, "nothing was reserved");
+        }
+    }
+
+    #[test]
     fn many_keys_are_searched_for_twins_as_well() {
         let entries = |twin: &str| {
             let mut entries: Vec<_> = (0..100)

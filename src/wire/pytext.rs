@@ -57,14 +57,16 @@ fn is_same_in_a_list(value: &Value) -> bool {
     }
 }
 
-/// Up to twelve digits and below 1e11 both texts are the same. Subnormals have less precision
+/// Up to twelve digits both texts are the same, but from 1e11 to 1e16, where only the old one is
+/// scientific. Subnormals have less precision
 /// than twelve digits, so their shortest form says nothing about the other one.
 fn is_same_float(number: f64) -> bool {
     if !number.is_finite() || is_of_six_places(number) {
         return true;
     }
     let decimal = Decimal::shortest(number);
-    number.is_normal() && decimal.digits.len() <= 12 && decimal.exponent < EXPONENT_MAX_OLD
+    let is_same_form = !(EXPONENT_MAX_OLD..EXPONENT_MAX_REPR).contains(&decimal.exponent);
+    number.is_normal() && decimal.digits.len() <= 12 && is_same_form
 }
 
 /// Whether this is the double closest to a number of at most six places and twelve digits, as our
@@ -433,7 +435,7 @@ mod tests {
         }
 
         #[test]
-        fn doubles_are_called_the_same_exactly_when_they_are(
+        fn normal_doubles_are_called_the_same_exactly_when_they_are(
             number in prop_oneof![
                 any::<f64>(),
                 (any::<i64>(), -12i32..12).prop_map(|(mantissa, places)| mantissa as f64 * 10f64.powi(places)),
@@ -442,7 +444,7 @@ mod tests {
         ) {
             let value = Value::Float(number);
             let same = text_of(&value, Dialect::Old) == text_of(&value, Dialect::Current);
-            prop_assert_eq!(is_same_in_all(&value), same);
+            prop_assert!(is_same_in_all(&value) == same || number.is_subnormal());
         }
 
         #[test]

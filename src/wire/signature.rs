@@ -1,6 +1,11 @@
 //! Pure. The signature of a metering message, as Ceilometer's `publisher.utils.compute_signature`
 //! makes it: HMAC-SHA256 over the name and the text of every entry in sorted order of keys, nested
 //! maps flattened with `:`.
+//!
+//! What it doesn't protect is part of the format: there is nothing between the texts, so that one
+//! text can be cut into entries in several ways (see `message` for where that would matter); null
+//! and the text `None` look alike, and so do 1 and the text `1`; and of a double an old sender
+//! signs twelve digits.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
