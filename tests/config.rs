@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use ceilometer_ha::config::options::{self, Effect, Kind, OPTIONS};
 use ceilometer_ha::config::{
-    ConfigText, Loaded, Namespace, Problem, Problems, Quorum, Settings, Severity, load,
+    ConfigText, Loaded, Namespace, Problem, Problems, Purpose, Quorum, Settings, Severity, load,
 };
 use ceilometer_ha::model::Secret;
 use ceilometer_ha::pipeline::{self, Pipeline};
@@ -34,7 +34,13 @@ fn text(path: &str, text: &str) -> ConfigText {
 }
 
 fn load_one(content: &str) -> Result<Loaded, Problems> {
-    load(&[text("/etc/ha/ha.conf", content)], &[], "node-1", false)
+    load(
+        Purpose::Everything,
+        &[text("/etc/ha/ha.conf", content)],
+        &[],
+        "node-1",
+        false,
+    )
 }
 
 fn settings(content: &str) -> Settings {
@@ -60,7 +66,7 @@ fn shipped(name: &str) -> String {
 fn the_shipped_configuration_loads_without_a_word_even_when_strict() {
     let sample = shipped("ceilometer_ha.conf");
     let files = [text("/etc/ceilometer/ceilometer_ha.conf", &sample)];
-    let loaded = load(&files, &[], "node-1", true).unwrap();
+    let loaded = load(Purpose::Everything, &files, &[], "node-1", true).unwrap();
     assert_eq!(lines(&loaded.warnings), "");
     let settings = loaded.settings;
     assert_eq!(settings.compute.gateways, ["127.0.0.1", "127.0.0.2"]);
@@ -181,6 +187,13 @@ fn the_original_collectors_file_lacks_only_its_engine() {
         "error: /etc/ha/ha.conf:36: [database] connection: found a secret of 68 characters, \
          expected sqlite:///path: this build has no engine mysql, it has sqlite\n"
     );
+    let file = text("/etc/ha/ha.conf", &collector);
+    let loaded = load(Purpose::Agent, &[file], &[], "node-1", false).unwrap();
+    assert!(
+        lines(loaded.warnings.iter())
+            .contains("warning: /etc/ha/ha.conf:36: [database] connection"),
+        "an agent needs no database, so a copy of a controller's file is good enough"
+    );
     let settings = settings(&collector.replace("mysql://", "sqlite:////var/"));
     assert_eq!(settings.collector.udp_port, 4953);
     assert_eq!(settings.collector.udp_address, "0.0.0.0".parse().ok());
@@ -246,7 +259,14 @@ fn words(name: &str, content: &str) -> (String, bool) {
         pipeline::parse(Path::new(name), content).map(|(_, warnings)| warnings)
     } else {
         let strict = name.starts_with("strict");
-        load(&[text(name, content)], &[], "node-1", strict).map(|loaded| loaded.warnings)
+        load(
+            Purpose::Everything,
+            &[text(name, content)],
+            &[],
+            "node-1",
+            strict,
+        )
+        .map(|loaded| loaded.warnings)
     };
     match result {
         Ok(warnings) => (lines(&warnings), true),
@@ -279,7 +299,7 @@ fn a_file_without_end_is_refused_as_a_whole() {
 
 #[test]
 fn without_any_file_the_defaults_hold() {
-    let loaded = load(&[], &[], "node-1", true).unwrap();
+    let loaded = load(Purpose::Everything, &[], &[], "node-1", true).unwrap();
     assert_eq!(lines(&loaded.warnings), "");
     let settings = loaded.settings;
     assert_eq!(settings.sample_source, "openstack");
@@ -401,7 +421,9 @@ fn paths_start_where_their_file_is() {
             "[DEFAULT]\nstate_path = state\nlog_dir = logs\n",
         ),
     ];
-    let settings = load(&files, &[], "n", false).unwrap().settings;
+    let settings = load(Purpose::Everything, &files, &[], "n", false)
+        .unwrap()
+        .settings;
     assert_eq!(
         settings.pipeline_cfg_file,
         Path::new("/etc/a/pipeline_ha.yaml")
@@ -413,7 +435,9 @@ fn paths_start_where_their_file_is() {
         Secret::new("sqlite:////etc/a/a.db")
     );
 
-    let settings = load(&files[1..], &[], "n", false).unwrap().settings;
+    let settings = load(Purpose::Everything, &files[1..], &[], "n", false)
+        .unwrap()
+        .settings;
     assert_eq!(
         settings.database.connection,
         Secret::new("sqlite:////etc/b/state/ceilometer_ha.sqlite")
@@ -432,7 +456,7 @@ fn later_files_win_and_variables_above_them() {
         text("b", "[compute]\nping_count = 2\ncluster = b\n"),
     ];
     let environment = [("OS_COMPUTE__PING_COUNT".to_owned(), "3".to_owned())];
-    let compute = load(&files, &environment, "n", false)
+    let compute = load(Purpose::Everything, &files, &environment, "n", false)
         .unwrap()
         .settings
         .compute;
@@ -447,7 +471,7 @@ fn an_old_name_in_a_later_file_wins_too() {
         text("a", "[database]\nconnection = sqlite:////a\n"),
         text("b", "[sql]\nconnection = sqlite:////b\n"),
     ];
-    let loaded = load(&files, &[], "n", false).unwrap();
+    let loaded = load(Purpose::Everything, &files, &[], "n", false).unwrap();
     assert_eq!(
         loaded.settings.database.connection,
         Secret::new("sqlite:////b")
@@ -457,13 +481,27 @@ fn an_old_name_in_a_later_file_wins_too() {
 #[test]
 fn variables_have_their_place_in_messages() {
     let environment = |name: &str, value: &str| [(name.to_owned(), value.to_owned())];
-    let problems = load(&[], &environment("OS_COMPUTE__PING_COUNT", "x"), "n", false).unwrap_err();
+    let problems = load(
+        Purpose::Everything,
+        &[],
+        &environment("OS_COMPUTE__PING_COUNT", "x"),
+        "n",
+        false,
+    )
+    .unwrap_err();
     assert_eq!(
         problems.to_string(),
         "[compute] ping_count from OS_COMPUTE__PING_COUNT: found \"x\", expected a whole number \
          from 1 to 100"
     );
-    let loaded = load(&[], &environment("OS_COMPUTE__PNG_COUNT", "x"), "n", false).unwrap();
+    let loaded = load(
+        Purpose::Everything,
+        &[],
+        &environment("OS_COMPUTE__PNG_COUNT", "x"),
+        "n",
+        false,
+    )
+    .unwrap();
     assert_eq!(
         lines(&loaded.warnings),
         "warning: OS_COMPUTE__PNG_COUNT: unknown option; the nearest known one is ping_count\n"
@@ -474,7 +512,14 @@ fn variables_have_their_place_in_messages() {
         "HOME",
         "OS_DEFAULT__RPC_WORKERS",
     ] {
-        let loaded = load(&[], &environment(foreign, "x"), "n", true).unwrap();
+        let loaded = load(
+            Purpose::Everything,
+            &[],
+            &environment(foreign, "x"),
+            "n",
+            true,
+        )
+        .unwrap();
         assert_eq!(lines(&loaded.warnings), "", "{foreign}");
     }
 }
@@ -488,7 +533,7 @@ fn an_option_set_in_several_lines_grows_over_files() {
             "[DEFAULT]\nmeter_dispatchers = database\nmeter_dispatchers = file\n",
         ),
     ];
-    let problems = load(&files, &[], "n", false).unwrap_err();
+    let problems = load(Purpose::Everything, &files, &[], "n", false).unwrap_err();
     let found: Vec<_> = problems
         .errors()
         .map(|problem| problem.message.as_str())
@@ -551,7 +596,14 @@ fn nothing_that_is_printed_holds_a_secret() {
         "a",
         "[publisher]\ntelemetry_secret = hunter2hunter2hunter2\n[database]\nconnection = sqlite:////hunter2\n",
     );
-    let loaded = load(std::slice::from_ref(&file), &[], "n", false).unwrap();
+    let loaded = load(
+        Purpose::Everything,
+        std::slice::from_ref(&file),
+        &[],
+        "n",
+        false,
+    )
+    .unwrap();
     let shown = format!("{file:?} {loaded:?}");
     assert!(!shown.contains("hunter2"), "{shown}");
 }
@@ -598,7 +650,7 @@ mod any_text {
             value in any::<String>(),
         ) {
             let files = [text("ha.conf", &file.join("\n"))];
-            match load(&files, &[(variable, value)], "n", false) {
+            match load(Purpose::Everything, &files, &[(variable, value)], "n", false) {
                 Ok(loaded) => prop_assert!(
                     loaded.warnings.iter().all(|problem| problem.severity < Severity::Error)
                 ),

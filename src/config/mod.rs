@@ -67,11 +67,44 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
 }
 
+/// What a program needs of the configuration. The files are shared: a compute node may hold a copy of
+/// a controller's, so what is wrong with options that a program doesn't use is only a warning to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The agent: no collector, no database.
+    Agent,
+    /// The collector: no probes.
+    Collector,
+    /// The operator's commands: the database alone.
+    Operator,
+    /// All of it.
+    Everything,
+}
+
+impl Purpose {
+    fn unused_groups(self) -> &'static [&'static str] {
+        match self {
+            Purpose::Agent => &["[collector]", "[database]"],
+            Purpose::Collector => &["[compute]", "[agent]"],
+            Purpose::Operator => &["[compute]", "[agent]", "[collector]", "[publisher]"],
+            Purpose::Everything => &[],
+        }
+    }
+
+    fn tolerates(self, problem: &Problem) -> bool {
+        let option = problem.option.as_deref().unwrap_or_default();
+        self.unused_groups()
+            .iter()
+            .any(|group| option.starts_with(group))
+    }
+}
+
 /// Reads files, each above the one before it, and `OS_<GROUP>__<OPTION>` variables above them all.
 ///
 /// `host_name` is the node's name unless an option says otherwise. With `strict`, sections and
 /// options that nobody knows are errors.
 pub fn load(
+    purpose: Purpose,
     files: &[ConfigText],
     environment: &[(String, String)],
     host_name: &str,
@@ -90,6 +123,11 @@ pub fn load(
     let mut values = Values::read(&layered, &paths);
     let settings = settings::build(&mut values, host_name);
     problems.append(&mut values.problems);
+    for problem in &mut problems {
+        if problem.severity == Severity::Error && !strict && purpose.tolerates(problem) {
+            problem.severity = Severity::Warning;
+        }
+    }
     problems.sort_by_key(|problem| place(problem, &paths));
     match settings {
         Ok(settings) => {

@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use super::workers::Workers;
 use super::{
-    ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, agent_state, files, http, logging, print_warnings,
-    secret, signals,
+    ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, agent_state, files, http, logging, secret, signals,
 };
 use crate::clock;
-use crate::config::Settings;
+use crate::config::{self, Problem, Problems, Purpose, Settings, Severity};
 use crate::events::AgentEvents;
 use crate::model::{Sample, Secret, meters};
-use crate::pipeline::{Emitter, MeterFilter, Pipeline, Publisher, Source};
+use crate::pipeline::{Emitter, MeterFilter, Pipeline, Publisher, Source, matches};
 use crate::pollsters::schedule::{Schedule, Tick};
+use crate::pollsters::storage::round::PROBES_MAX;
 use crate::pollsters::storage::{SharedMemory, names};
 use crate::pollsters::{Context, Entry, Pollster, Round, TABLE};
 use crate::publisher::queue::Queue;
@@ -30,10 +30,9 @@ const STUCK_MIN: Duration = Duration::from_secs(5);
 
 /// Runs the agent until it is told to end.
 pub fn run(args: &ConfigArgs, check_only: bool) -> Result<(), DaemonError> {
-    let loaded = files::load_settings(args)?;
-    print_warnings(&loaded);
-    let settings = loaded.settings;
+    let settings = files::load_settings(args, Purpose::Agent)?;
     let pipeline = files::load_pipeline(&settings.pipeline_cfg_file)?;
+    check(&settings, &pipeline)?;
     if check_only {
         print_plan(&settings, &pipeline);
         return Ok(());
@@ -138,7 +137,7 @@ impl Agent {
         if let Some(file) = file {
             let (memory, stop) = (memory.clone(), self.stop.clone());
             self.pollsters.spawn("state".into(), move || {
-                agent_state::save_changes(&file, &memory, &stop)
+                agent_state::save_changes(&file, &memory, &stop);
             })?;
         }
         let names = names::names_in(&settings.compute.gateways);
@@ -411,12 +410,14 @@ impl Health for AgentHealth {
 }
 
 /// What will be in force, for `--check-config`.
-fn print_plan(settings: &Settings, pipeline: &Pipeline) {
+pub(super) fn print_plan(settings: &Settings, pipeline: &Pipeline) {
+    let compute = &settings.compute;
     println!(
         "host {}, state in {}",
         settings.host,
         settings.state_path.display()
     );
+    println!("gateways {}", compute.gateways.join(", "));
     for source in &pipeline.sources {
         println!(
             "source {} every {:?} to {}",
@@ -427,14 +428,47 @@ fn print_plan(settings: &Settings, pipeline: &Pipeline) {
         for entry in pollsters_of(source, settings) {
             println!("  pollster {}", entry.name);
         }
-        let timeout = crate::config::effective_timeout(source.interval, &settings.compute);
-        println!("  probes wait {timeout:?} for their reply");
+        let timeout = config::effective_timeout(source.interval, compute);
+        println!(
+            "  {} probes, {:?} apart, wait {timeout:?} for their reply",
+            compute.ping_count, compute.ping_interval
+        );
     }
     for sink in &pipeline.sinks {
         for publisher in &sink.publishers {
-            let Publisher::Udp(to) = publisher;
-            println!("sink {}: {}", sink.name, to.path);
+            println!("sink {} publishes to {}", sink.name, publisher.path());
         }
     }
-    println!("gateways: {}", settings.compute.gateways.join(", "));
+    if let Some(address) = settings.agent.http_listen {
+        println!("serves /healthz and /metrics on {address}");
+    }
+}
+
+/// Meters in the pipeline that nobody polls, and too many probes: found here because only here
+/// both the pollsters and the files are known.
+fn check(settings: &Settings, pipeline: &Pipeline) -> Result<(), DaemonError> {
+    let meters = || {
+        TABLE
+            .iter()
+            .flat_map(|entry| entry.meters)
+            .map(|meter| &meter.name)
+    };
+    for name in pipeline.meter_names() {
+        if !meters().any(|meter| matches(name, meter)) && name != meters::POLLSTER_FAILED.name {
+            eprintln!(
+                "warning: {}: no pollster of this version yields {name}",
+                settings.pipeline_cfg_file.display()
+            );
+        }
+    }
+    let probes = settings.compute.gateways.len() * usize::from(settings.compute.ping_count);
+    if probes > PROBES_MAX {
+        let message = format!(
+            "found {probes} probes a round (gateways times ping_count), expected {PROBES_MAX} at most"
+        );
+        let problem =
+            Problem::new(Severity::Error, message).about("[compute] storage_server_address");
+        return Err(DaemonError::Config(Problems::new(vec![problem])));
+    }
+    Ok(())
 }

@@ -105,7 +105,7 @@ pub(super) fn save_changes(file: &StateFile, memory: &SharedMemory, stop: &Stop)
         ) {
             Ok(()) => seen = version,
             Err(error) => {
-                tracing::warn!(file = %file.path.display(), %error, "saving the agent's state failed")
+                tracing::warn!(file = %file.path.display(), %error, "saving the agent's state failed");
             }
         }
     }

@@ -8,14 +8,11 @@ use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
 
 use super::workers::Workers;
-use super::{
-    ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, files, http, logging, print_warnings, secret,
-    signals,
-};
+use super::{ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, files, http, logging, secret, signals};
 use crate::clock;
 use crate::collector::batch::{self, Arrived, Batch};
 use crate::collector::udp::{RECEIVE_BUFFER, UdpReceiver};
-use crate::config::{CollectorSettings, Settings};
+use crate::config::{CollectorSettings, Purpose, Settings};
 use crate::events::CollectorEvents;
 use crate::model::{Received, Secret};
 use crate::storage::{Database, StoreError};
@@ -29,11 +26,9 @@ const TROUBLE_AFTER: Duration = Duration::from_secs(5);
 
 /// Runs the collector until it is told to end.
 pub fn run(args: &ConfigArgs, check_only: bool) -> Result<(), DaemonError> {
-    let loaded = files::load_settings(args)?;
-    print_warnings(&loaded);
-    let settings = loaded.settings;
+    let settings = files::load_settings(args, Purpose::Collector)?;
     if check_only {
-        println!("host {}, {:?}", settings.host, settings.collector);
+        print_plan(&settings);
         return Ok(());
     }
     let _log = logging::start(&settings.log, None)?;
@@ -55,9 +50,9 @@ pub fn run(args: &ConfigArgs, check_only: bool) -> Result<(), DaemonError> {
 
 /// Creates or migrates the database's tables.
 pub fn dbsync(args: &ConfigArgs) -> Result<(), DaemonError> {
-    let loaded = files::load_settings(args)?;
-    print_warnings(&loaded);
-    let connection = loaded.settings.database.connection;
+    let connection = files::load_settings(args, Purpose::Collector)?
+        .database
+        .connection;
     let done = signals::runtime()?
         .block_on(Database::dbsync(&connection))
         .map_err(|error| DaemonError::failed("dbsync", error))?;
@@ -100,7 +95,7 @@ impl Collector {
             address = socket.local_addr().ok();
             let (secret, flag) = (secret.clone(), stop.flag());
             receivers.spawn("receive udp".into(), move || {
-                socket.run(&secret, &sender, &events, &flag)
+                socket.run(&secret, &sender, &events, &flag);
             })?;
         }
         let writer = Writer {
@@ -177,6 +172,25 @@ fn bind(
         RECEIVE_BUFFER,
     );
     Ok(socket)
+}
+
+/// What will be in force, for `--check-config`.
+pub(super) fn print_plan(settings: &Settings) {
+    let CollectorSettings {
+        udp_address,
+        udp_port,
+        batch_size,
+        batch_timeout,
+        http_listen,
+    } = &settings.collector;
+    match udp_address {
+        Some(ip) => println!("receives on udp {}", SocketAddr::new(*ip, *udp_port)),
+        None => println!("receives nothing: [collector] udp_address is empty"),
+    }
+    println!("stores up to {batch_size} messages at once, after {batch_timeout:?} at the latest");
+    if let Some(address) = http_listen {
+        println!("serves /healthz and /metrics on {address}");
+    }
 }
 
 /// Stores batch after batch.

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{ConfigArgs, DaemonError};
-use crate::config::{self, ConfigText, Loaded};
+use crate::config::{self, ConfigText, Problem, Purpose, Settings};
 
 /// Reads and checks the configuration: files in the order given, then the files of directories,
 /// then the environment.
-pub fn load_settings(args: &ConfigArgs) -> Result<Loaded, DaemonError> {
+pub fn load_settings(args: &ConfigArgs, purpose: Purpose) -> Result<Settings, DaemonError> {
     let mut paths = args.config_file.clone();
     for folder in &args.config_dir {
         paths.extend(files_in(folder)?);
@@ -20,7 +20,10 @@ pub fn load_settings(args: &ConfigArgs) -> Result<Loaded, DaemonError> {
     let environment: Vec<(String, String)> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    config::load(&texts, &environment, &host_name(), args.strict).map_err(DaemonError::Config)
+    let loaded = config::load(purpose, &texts, &environment, &host_name(), args.strict)
+        .map_err(DaemonError::Config)?;
+    print(&loaded.warnings);
+    Ok(loaded.settings)
 }
 
 /// Reads the pipeline file that the settings name.
@@ -29,9 +32,7 @@ pub(super) fn load_pipeline(path: &Path) -> Result<crate::pipeline::Pipeline, Da
     let text = read(path)?;
     let (pipeline, warnings) =
         crate::pipeline::parse(&text.path, &text.text).map_err(DaemonError::Config)?;
-    for warning in warnings {
-        eprintln!("warning: {warning}");
-    }
+    print(&warnings);
     Ok(pipeline)
 }
 
@@ -49,6 +50,13 @@ fn read(path: &Path) -> Result<ConfigText, DaemonError> {
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     Ok(ConfigText { path, text })
+}
+
+/// Says on stderr what is odd about a file that can be used.
+fn print(problems: &[Problem]) {
+    for problem in problems {
+        eprintln!("{}: {problem}", problem.severity);
+    }
 }
 
 fn files_in(folder: &Path) -> Result<Vec<PathBuf>, DaemonError> {

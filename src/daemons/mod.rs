@@ -22,7 +22,7 @@ mod workers;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{Loaded, Problems};
+use crate::config::Problems;
 
 pub use files::{load_settings, read_error};
 pub use stop::Stop;
@@ -103,12 +103,5 @@ pub fn exit(result: Result<(), DaemonError>) -> std::process::ExitCode {
             eprintln!("error: {}", crate::events::Chain(&error));
             error.exit_code().into()
         }
-    }
-}
-
-/// Says on stderr what is odd about the configuration.
-fn print_warnings(loaded: &Loaded) {
-    for problem in &loaded.warnings {
-        eprintln!("warning: {problem}");
     }
 }

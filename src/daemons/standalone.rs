@@ -4,11 +4,11 @@
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use super::agent::Agent;
-use super::collector::Collector;
+use super::agent::{self, Agent};
+use super::collector::{self, Collector};
 use super::status::{self, Format};
-use super::{ConfigArgs, DaemonError, files, http, logging, print_warnings, secret, signals};
-use crate::config::Settings;
+use super::{ConfigArgs, DaemonError, files, http, logging, secret, signals};
+use crate::config::{Purpose, Settings};
 use crate::model::Secret;
 use crate::storage::Database;
 
@@ -19,12 +19,11 @@ const REFRESH_LOG: Duration = Duration::from_secs(10);
 
 /// Runs both until it is told to end.
 pub fn run(args: &ConfigArgs, check_only: bool) -> Result<(), DaemonError> {
-    let loaded = files::load_settings(args)?;
-    print_warnings(&loaded);
-    let settings = loaded.settings;
+    let settings = files::load_settings(args, Purpose::Everything)?;
     let pipeline = files::load_pipeline(&settings.pipeline_cfg_file)?;
     if check_only {
-        println!("{settings:#?}");
+        agent::print_plan(&settings, &pipeline);
+        collector::print_plan(&settings);
         return Ok(());
     }
     // The screen belongs to the table.

@@ -3,7 +3,8 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use super::{ConfigArgs, DaemonError, files, print_warnings, signals};
+use super::{ConfigArgs, DaemonError, files, signals};
+use crate::config::Purpose;
 use crate::model::Secret;
 use crate::status::{self, FleetView, TableOptions};
 use crate::storage::Database;
@@ -22,9 +23,9 @@ pub enum Format {
 
 /// Shows it once, or again and again.
 pub fn run(args: &ConfigArgs, format: Format, watch: Option<Duration>) -> Result<(), DaemonError> {
-    let loaded = files::load_settings(args)?;
-    print_warnings(&loaded);
-    let connection = loaded.settings.database.connection;
+    let connection = files::load_settings(args, Purpose::Operator)?
+        .database
+        .connection;
     signals::runtime()?.block_on(async {
         match watch {
             None => show(&connection, format).await,

@@ -18,7 +18,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::process::Process;
-use super::{program, query, run, run_unchecked, status, volumes, wait_for};
+use super::{program, query, run, run_unchecked, status, volumes, wait_for, wait_until};
 
 /// IPv4 or IPv6 gateways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -325,21 +325,10 @@ impl Lab {
     /// Waits until the node looks like this.
     #[track_caller]
     pub fn wait_for_node(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
-        let mut last = Value::Null;
-        let deadline = std::time::Instant::now() + super::LIMIT;
-        loop {
-            if let Some(node) = self.node() {
-                if is(&node) {
-                    return node;
-                }
-                last = node;
-            }
-            assert!(
-                std::time::Instant::now() < deadline,
-                "waited in vain for: {what}; the node is {last:#}"
-            );
-            std::thread::sleep(std::time::Duration::from_millis(15));
-        }
+        wait_until(what, || match self.node() {
+            Some(node) if is(&node) => Ok(node),
+            other => Err(format!("the node is {other:#?}")),
+        })
     }
 
     /// Waits until so many heartbeats more are in the history, so that "nothing happened" has had

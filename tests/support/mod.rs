@@ -13,8 +13,9 @@ pub mod process;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use ceilometer_ha::clock;
 use serde_json::Value;
 
 /// The longest a test waits for anything; far above what is expected, so that only a condition that
@@ -24,18 +25,30 @@ pub const LIMIT: Duration = Duration::from_secs(30);
 /// Waits until `look` finds something, and returns it; fails the test after [`LIMIT`].
 #[track_caller]
 pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + LIMIT;
+    wait_until(what, || look().ok_or_else(String::new))
+}
+
+/// The same for a `look` that says what it sees instead.
+#[track_caller]
+pub fn wait_until<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = clock::now() + LIMIT;
     loop {
-        if let Some(found) = look() {
-            return found;
-        }
+        let seen = match look() {
+            Ok(found) => return found,
+            Err(seen) => seen,
+        };
         assert!(
-            Instant::now() < deadline,
-            "waited {LIMIT:?} in vain for: {what}"
+            clock::now() < deadline,
+            "waited {LIMIT:?} in vain for: {what}\n{seen}"
         );
-        // The pause between two looks at a condition, not a guess at how long something takes.
-        std::thread::sleep(Duration::from_millis(15));
+        pause();
     }
+}
+
+/// The pause between two looks at a condition, not a guess at how long something takes.
+#[allow(clippy::disallowed_methods)]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(15));
 }
 
 /// Runs a command to its end; fails the test if it can't be run or fails.

@@ -239,7 +239,7 @@ impl IcmpSocket {
                 ));
             }
             Some(Said::Error { target, seq, error }) => {
-                news.push((seq, Heard::Error { target, error }))
+                news.push((seq, Heard::Error { target, error }));
             }
             None => {}
         }
@@ -289,10 +289,10 @@ impl Marks {
             match control {
                 ControlMessageOwned::ScmTimestampns(at) => marks.arrived = Some(Duration::from(at)),
                 ControlMessageOwned::Ipv4PacketInfo(info) => {
-                    marks.interface = u32::try_from(info.ipi_ifindex).ok()
+                    marks.interface = u32::try_from(info.ipi_ifindex).ok();
                 }
                 ControlMessageOwned::Ipv6PacketInfo(info) => {
-                    marks.interface = Some(info.ipi6_ifindex)
+                    marks.interface = Some(info.ipi6_ifindex);
                 }
                 ControlMessageOwned::RxqOvfl(count) => marks.dropped = Some(count),
                 _ => {}
