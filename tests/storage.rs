@@ -145,6 +145,12 @@ mod golden {
     const MESSAGES: &str = include_str!("fixtures/udp.jsonl");
     const ROWS: &str = include_str!("fixtures/rows-sqlite.jsonl");
 
+    /// The secret of the collector that made the rows; cases signed with another never got in.
+    const SECRET: &str = "nmWpu7Pu8DDWhQ3oPaBpVQjn";
+
+    /// The original failed to store what we can: it could not sort integer keys beside text.
+    const ONLY_OURS: &str = "int_keys";
+
     /// Cases that the original failed to store.
     const REFUSED: &[&str] = &["md_ints", "md_list_long"];
 
@@ -213,7 +219,7 @@ mod golden {
         let hex = case["datagram_hex"].as_str().unwrap();
         let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
         let datagram: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
-        let secret = Secret::new(case["secret"].as_str().unwrap_or_default());
+        let secret = Secret::new(SECRET);
         wire::receive(&datagram, &secret).0.pop()
     }
 
@@ -228,6 +234,7 @@ mod golden {
         let messages = by_name(MESSAGES);
         by_name(ROWS)
             .into_iter()
+            .filter(|(name, _)| name != ONLY_OURS)
             .filter_map(|(name, rows)| Some((name.clone(), (received(&messages[&name])?, rows))))
             .collect()
     }
@@ -327,7 +334,7 @@ mod golden {
             String,
             String,
             String,
-            String,
+            Option<String>,
         );
         let resource: Resource = sqlx::query_as(
             "SELECT user_id, project_id, source_id, resource_id, metadata_hash, resource_metadata \
@@ -351,8 +358,8 @@ mod golden {
             json!(columns.map(|key| golden_resource[key].clone())),
             "{name}"
         );
-        let golden_text = golden_resource["resource_metadata"].as_str().unwrap();
-        assert_eq!(parse(&text), parse(golden_text), "{name}");
+        let golden_text = golden_resource["resource_metadata"].as_str();
+        assert_eq!(text.as_deref().map(parse), golden_text.map(parse), "{name}");
         assert_eq!(
             metadata(raw, resource_id).await,
             golden_metadata(rows),

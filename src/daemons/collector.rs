@@ -15,7 +15,7 @@ use crate::collector::udp::{RECEIVE_BUFFER, UdpReceiver};
 use crate::config::{CollectorSettings, Purpose, Settings};
 use crate::events::CollectorEvents;
 use crate::model::{Received, Secret};
-use crate::storage::{Database, StoreError};
+use crate::storage::{Database, StoreError, StoreReport};
 use crate::web::Health;
 
 /// First pause after a batch that could not be stored; it doubles up to the longest.
@@ -241,12 +241,20 @@ impl Writer {
         }
     }
 
-    fn report(&self, batch: &Batch, report: &crate::storage::StoreReport) {
+    fn report(&self, batch: &Batch, report: &StoreReport) {
         let now = clock::now();
         let lag = batch
             .since
             .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        self.health.events.stored(batch.messages.len(), report, lag);
+        // Each reading is counted once, but that `late` ones are among the stored.
+        let results = [
+            ("stored", report.stored),
+            ("duplicate", report.duplicates),
+            ("late", report.late),
+        ];
+        self.health
+            .events
+            .stored(batch.messages.len(), &results, lag);
         for (index, refusal) in &report.refused {
             let message: Option<&Received> = batch.messages.get(*index);
             let resource = message.map_or("", |message| message.resource_id.as_str());

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use prometheus::{HistogramVec, IntCounterVec, IntGauge};
 
 use super::{Chain, Metrics, RateLimit};
-use crate::storage::StoreReport;
 
 const BATCH_SIZES: &[f64] = &[1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1000.0];
 const LAG_SECONDS: &[f64] = &[0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0];
@@ -154,22 +153,17 @@ impl CollectorEvents {
         self.queued.set(i64::try_from(messages).unwrap_or(i64::MAX));
     }
 
-    /// A batch was committed.
-    pub fn stored(&self, size: usize, report: &StoreReport, lag: Duration) {
-        self.batch_size
-            .with_label_values::<&str>(&[])
-            .observe(f64::from(u32::try_from(size).unwrap_or(u32::MAX)));
+    /// A batch was committed; `results` says how many readings became what.
+    pub fn stored(&self, size: usize, results: &[(&'static str, usize)], lag: Duration) {
+        let size = f64::from(u32::try_from(size).unwrap_or(u32::MAX));
+        self.batch_size.with_label_values::<&str>(&[]).observe(size);
         self.lag
             .with_label_values::<&str>(&[])
             .observe(lag.as_secs_f64());
-        for (result, number) in [
-            ("stored", report.stored),
-            ("duplicate", report.duplicates),
-            ("late", report.late),
-        ] {
+        for (result, number) in results {
             self.readings
-                .with_label_values(&[result])
-                .inc_by(count(number));
+                .with_label_values(&[*result])
+                .inc_by(count(*number));
         }
     }
 

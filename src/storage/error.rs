@@ -1,4 +1,4 @@
-//! Pure. What can go wrong between us and the database, and whether trying again can help.
+//! What can go wrong between us and the database, and whether trying again can help.
 
 use std::path::PathBuf;
 
