@@ -13,7 +13,7 @@ mod support;
 use nix::sys::signal::Signal;
 use support::lab::{AgentConfig, Family, Lab, gateway, gateway_status, verdict};
 use support::process::Process;
-use support::{query, run, wait_for};
+use support::{first_zero_after, query, wait_for, wall_clock};
 
 /// A lab whose node has been seen to reach both gateways.
 fn healthy(family: Family, compute: &str) -> (Lab, Process, Process) {
@@ -211,19 +211,10 @@ fn cuts(family: Family) -> [(&'static str, &'static str, String); 4] {
 
 /// The time from `since` to the first 0 that was stored after it, by the database.
 fn seconds_to_stored_zero(lab: &Lab, since: f64) -> f64 {
-    let sql = format!(
-        "SELECT min(at) AS at FROM (SELECT (julianday(s.recorded_at) - 2440587.5) * 86400.0 AS at FROM sample s JOIN meter m ON m.id = s.meter_id WHERE m.name = 'storage_connectivity' AND s.volume = 0) WHERE at > {since}"
-    );
+    let sql = first_zero_after(since);
     wait_for("a stored 0", || {
         query(&lab.database(), &sql)[0]["at"].as_f64()
     }) - since
-}
-
-fn wall_clock() -> f64 {
-    run(std::process::Command::new("date").arg("+%s.%N"))
-        .trim()
-        .parse()
-        .unwrap()
 }
 
 fn own_path_cut(family: Family, which: usize, with_detour: bool) {

@@ -208,6 +208,7 @@ impl Agent {
                     name: entry.name,
                     source: source.name.clone(),
                     meters: source.meters.clone(),
+                    interval: source.interval,
                     schedule: Schedule::new(now, source.interval, (&settings.host, &source.name)),
                     outlets: outlets.clone(),
                     emitter: Arc::clone(emitter),
@@ -280,6 +281,7 @@ struct Task {
     name: &'static str,
     source: String,
     meters: MeterFilter,
+    interval: Duration,
     schedule: Schedule,
     outlets: Vec<Outlet>,
     emitter: Arc<Emitter>,
@@ -325,7 +327,7 @@ impl Task {
     }
 
     fn deliver(&self, samples: Vec<Sample>) {
-        self.emitter.emit(samples, |readings| {
+        self.emitter.emit(self.interval, samples, |readings| {
             let batch: Arc<[_]> = readings.into();
             for outlet in &self.outlets {
                 let dropped = outlet.queue.push(Arc::clone(&batch));

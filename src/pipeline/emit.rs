@@ -1,6 +1,8 @@
-//! Pure. Turns samples into readings: tags them with what the host is known by, and numbers them.
+//! Pure. Turns samples into readings: tags them with what the host is known by and
+//! how often they come, and numbers them.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -8,6 +10,9 @@ use crate::model::{Identity, Metadata, Reading, Sample, Value, Volume, meters};
 
 /// The key under which tags appear once more, as an existing decider looks for them.
 const USER_METADATA: &str = "user_metadata";
+/// The key under which a reading says how often it comes, in seconds: who looks at it later must
+/// know when it is overdue.
+const INTERVAL: &str = "interval";
 
 /// Numbers everything that one life of an agent says. Numbers start at 1 and none is given twice.
 #[derive(Debug)]
@@ -47,19 +52,26 @@ impl Emitter {
         self.epoch
     }
 
-    /// Numbers the samples of one round and hands them to `publish` before anybody else gets a
+    /// Numbers the samples of one round, which comes every `interval`, and hands them to `publish` before anybody else gets a
     /// number, so that they leave in the order of their numbers.
-    pub fn emit(&self, samples: Vec<Sample>, publish: impl FnOnce(Vec<Reading>)) {
+    pub fn emit(
+        &self,
+        interval: Duration,
+        samples: Vec<Sample>,
+        publish: impl FnOnce(Vec<Reading>),
+    ) {
         let mut last_seq = self.last_seq.lock().unwrap_or_else(PoisonError::into_inner);
         let number = |sample| {
             *last_seq += 1;
-            self.reading(*last_seq, sample)
+            self.reading(*last_seq, interval, sample)
         };
         let readings: Vec<Reading> = samples.into_iter().map(number).collect();
         publish(readings);
     }
 
-    fn reading(&self, seq: u64, mut sample: Sample) -> Reading {
+    fn reading(&self, seq: u64, interval: Duration, mut sample: Sample) -> Reading {
+        let declared = Value::from(interval.as_secs_f64());
+        sample.metadata.insert(INTERVAL.to_owned(), declared);
         self.tag(&mut sample.metadata);
         if sample.meter == meters::HEARTBEAT {
             sample.volume = Volume::Int(i64::try_from(seq).unwrap_or(i64::MAX));
@@ -140,7 +152,7 @@ mod tests {
 
     fn emit(emitter: &Emitter, samples: Vec<Sample>) -> Vec<Reading> {
         let mut all = Vec::new();
-        emitter.emit(samples, |readings| all = readings);
+        emitter.emit(Duration::from_secs(1), samples, |readings| all = readings);
         all
     }
 
@@ -202,6 +214,7 @@ mod tests {
         assert_eq!(metadata["cluster"], Value::from("blue"));
         assert_eq!(metadata["rack"], Value::from("r7"));
         assert_eq!(metadata["node"], Value::from("n"));
+        assert_eq!(metadata["interval"], Value::from(1.0));
         let again = metadata[USER_METADATA].as_map().unwrap();
         assert!(again.contains(&("cluster".to_owned(), Value::from("blue"))));
     }

@@ -18,10 +18,6 @@ impl Heartbeat {
             ("node".to_owned(), Value::from(context.host.as_str())),
             ("epoch".to_owned(), Value::from(context.epoch)),
             ("version".to_owned(), Value::from(env!("CARGO_PKG_VERSION"))),
-            (
-                "interval".to_owned(),
-                Value::from(context.interval.as_secs_f64()),
-            ),
         ]);
         Heartbeat {
             host: context.host.clone(),

@@ -20,6 +20,9 @@ const SAME_ROUND_SECONDS: f64 = 0.1;
 /// The prefix of a pollster's name that names one gateway.
 const GATEWAY_POLLSTER: &str = "storage_gateway/";
 
+/// The key under which a reading declares how often it comes, in seconds.
+const INTERVAL: &str = "interval";
+
 /// Why there is no verdict, and the same in words.
 type WhyUnknown = (UnknownReason, String);
 
@@ -59,9 +62,10 @@ impl<'a> HostRows<'a> {
 pub(super) fn host_view(now: UtcTime, host: &str, rows: &HostRows<'_>) -> HostView {
     let heartbeat = rows.get(&meters::HEARTBEAT.name, host);
     let interval_seconds = heartbeat
-        .and_then(|row| row.metadata.get("interval"))
+        .and_then(|row| row.metadata.get(INTERVAL))
         .and_then(declared_interval);
     let facts = HostFacts {
+        now,
         host,
         rows,
         heartbeat,
@@ -82,6 +86,7 @@ pub(super) fn host_view(now: UtcTime, host: &str, rows: &HostRows<'_>) -> HostVi
 
 /// What every part of a host's view is judged by.
 struct HostFacts<'a> {
+    now: UtcTime,
     host: &'a str,
     rows: &'a HostRows<'a>,
     heartbeat: Option<&'a StateRow>,
@@ -106,7 +111,7 @@ impl<'a> HostFacts<'a> {
 
     fn heartbeat(&self, row: &StateRow) -> HeartbeatView {
         let earlier_life = self.is_earlier_life(row);
-        let age = self.freshness.judge(row.received_at);
+        let age = self.judge(row);
         HeartbeatView {
             epoch: row.epoch,
             seq: row.seq,
@@ -183,7 +188,7 @@ impl<'a> HostFacts<'a> {
         subject: &str,
     ) -> Result<(), WhyUnknown> {
         let amount = age(self.age_seconds(row).abs());
-        match self.freshness.judge(row.received_at) {
+        match self.judge(row) {
             Age::Fresh => Ok(()),
             Age::Stale if stale == UnknownReason::Silent => {
                 Err((stale, format!("no heartbeat for {amount}")))
@@ -305,7 +310,17 @@ impl<'a> HostFacts<'a> {
     }
 
     fn is_now(&self, row: &StateRow) -> bool {
-        !self.is_earlier_life(row) && self.freshness.judge(row.received_at) == Age::Fresh
+        !self.is_earlier_life(row) && self.judge(row) == Age::Fresh
+    }
+
+    /// A reading is judged by the interval that it declares itself, since sources differ; one that
+    /// declares none, by the heartbeat's.
+    fn judge(&self, row: &StateRow) -> Age {
+        let own = row.metadata.get(INTERVAL).and_then(declared_interval);
+        let freshness = own.map_or(self.freshness, |interval| {
+            Freshness::new(self.now, Some(interval))
+        });
+        freshness.judge(row.received_at)
     }
 
     fn age_seconds(&self, row: &StateRow) -> f64 {

@@ -760,3 +760,18 @@ proptest! {
         prop_assert_eq!(shown, lost, "{}", text);
     }
 }
+
+/// A source may be slower than the one that carries the heartbeat.
+#[test]
+fn a_reading_is_overdue_by_the_interval_that_it_declares_itself() {
+    for (interval, age_seconds, expected) in [
+        ("30", 89.0, Verdict::Lost),
+        ("30", 91.0, Verdict::Unknown),
+        ("1", 4.0, Verdict::Unknown),
+    ] {
+        let reading = storage("n", 1, 0.0, age_seconds).with("interval", interval);
+        let states = [reading, heartbeat("n", 2, 0.5)];
+        let verdict = view(now(), &states, &[]).hosts[0].storage.verdict;
+        assert_eq!(verdict, expected, "{interval} {age_seconds}");
+    }
+}

@@ -116,3 +116,15 @@ pub fn volumes(database: &Path, meter: &str) -> Vec<f64> {
         .map(|row| row["volume"].as_f64().expect("a number"))
         .collect()
 }
+
+/// Seconds since 1970, to be compared with what a database on this machine says.
+pub fn wall_clock() -> f64 {
+    clock::wall().as_secs_f64()
+}
+
+/// The query for when the first `storage_connectivity` of 0 after this moment was stored.
+pub fn first_zero_after(since: f64) -> String {
+    format!(
+        "SELECT min(at) AS at FROM (SELECT (julianday(s.recorded_at) - 2440587.5) * 86400.0 AS at FROM sample s JOIN meter m ON m.id = s.meter_id WHERE m.name = 'storage_connectivity' AND s.volume = 0) WHERE at > {since}"
+    )
+}
