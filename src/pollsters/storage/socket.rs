@@ -497,4 +497,17 @@ mod tests {
         assert_eq!(reason_of(Errno::EMFILE, NoPermission), DescriptorLimit);
         assert_eq!(reason_of(Errno::ENOBUFS, NoPermission), NoBuffers);
     }
+
+    #[test]
+    fn a_wall_clock_that_was_stepped_dates_no_reply() {
+        let hour = Duration::from_secs(3600);
+        let last_look = clock::now();
+        let wall = clock::wall();
+        for stamped in [wall.saturating_sub(hour), wall + hour] {
+            assert!(
+                arrival(last_look, Some(stamped)) >= last_look,
+                "{stamped:?}"
+            );
+        }
+    }
 }
