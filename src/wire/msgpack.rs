@@ -551,7 +551,11 @@ mod tests {
             any::<u8>(),
             prop::sample::select(b"\x81\x91\xa1\xdc\xdd\xde\xdf\xda\xc4\x00\x01\xff".as_slice()),
         ];
-        prop::collection::vec(byte, 0..400)
+        // Short ones as well: they are whole messages more often, and hide no room that was reserved.
+        prop_oneof![
+            prop::collection::vec(byte.clone(), 0..12),
+            prop::collection::vec(byte, 0..400)
+        ]
     }
 
     fn any_value() -> impl Strategy<Value = Value> {
