@@ -267,10 +267,14 @@ fn publish_loop(mut publisher: Box<dyn Publish>, queue: &Queue, events: &AgentEv
             sent,
             failed,
             error,
+            refused,
         } = publisher.publish(&batch);
         events.published(publisher.path(), sent);
         if let Some(error) = error {
             events.publish_failed(publisher.path(), failed, &error, clock::now());
+        }
+        if let Some(error) = refused {
+            events.publisher_refused(publisher.path(), &error, clock::now());
         }
     }
 }
