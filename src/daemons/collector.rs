@@ -84,7 +84,7 @@ impl Collector {
         let database = open_database(settings).await?;
         let health = Arc::new(CollectorHealth {
             events: Arc::clone(&events),
-            failing_since: Mutex::default(),
+            storing_since: Mutex::default(),
         });
         let (sender, receiver) = tokio::sync::mpsc::channel(batch::WAITING_MAX);
         let stop = Stop::default();
@@ -218,18 +218,18 @@ impl Writer {
     /// Tries until it is stored: what was received is not given up because a disk is full or
     /// somebody holds a lock. At the end of the process it is tried for as long as the drain lasts.
     async fn store(&self, batch: Batch) {
+        self.health.storing(Some(clock::now()));
         let mut pause = RETRY_FIRST;
         let mut give_up_at: Option<Instant> = None;
         loop {
             let error = match self.database.store(&batch.messages).await {
                 Ok(report) => {
-                    self.health.is_storing(None);
+                    self.health.storing(None);
                     return self.report(&batch, &report);
                 }
                 Err(error) => error,
             };
             let now = clock::now();
-            self.health.is_storing(Some(now));
             self.health
                 .events
                 .store_failed(batch.messages.len(), &error, now);
@@ -269,28 +269,28 @@ impl Writer {
 
 struct CollectorHealth {
     events: Arc<CollectorEvents>,
-    failing_since: Mutex<Option<Instant>>,
+    /// Since when one and the same batch is being stored.
+    storing_since: Mutex<Option<Instant>>,
 }
 
 impl CollectorHealth {
-    fn is_storing(&self, failed_at: Option<Instant>) {
-        let mut since = self
-            .failing_since
+    fn storing(&self, since: Option<Instant>) {
+        *self
+            .storing_since
             .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *since = failed_at.map(|now| since.unwrap_or(now));
+            .unwrap_or_else(PoisonError::into_inner) = since;
     }
 }
 
 impl Health for CollectorHealth {
     fn trouble(&self) -> Option<String> {
         let since = (*self
-            .failing_since
+            .storing_since
             .lock()
             .unwrap_or_else(PoisonError::into_inner))?;
-        let failing = clock::now().saturating_duration_since(since);
-        (failing >= TROUBLE_AFTER)
-            .then(|| format!("nothing could be stored for {} s", failing.as_secs()))
+        let trying = clock::now().saturating_duration_since(since);
+        (trying >= TROUBLE_AFTER)
+            .then(|| format!("nothing could be stored for {} s", trying.as_secs()))
     }
 
     fn metrics(&self) -> String {
