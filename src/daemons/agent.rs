@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::workers::Workers;
 use super::{
-    ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, agent_state, files, http, logging, secret, signals,
+    ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, agent_state, files, http, logging, output, secret,
+    signals,
 };
 use crate::clock;
 use crate::config::{self, Problem, Problems, Purpose, Settings, Severity};
@@ -34,8 +35,7 @@ pub fn run(args: &ConfigArgs, check_only: bool) -> Result<(), DaemonError> {
     let pipeline = files::load_pipeline(&settings.pipeline_cfg_file)?;
     check(&settings, &pipeline)?;
     if check_only {
-        print_plan(&settings, &pipeline);
-        return Ok(());
+        return print_plan(&settings, &pipeline);
     }
     let _log = logging::start(&settings.log, None)?;
     let secret = secret::telemetry_secret(&settings)?;
@@ -416,38 +416,43 @@ impl Health for AgentHealth {
 }
 
 /// What will be in force, for `--check-config`.
-pub(super) fn print_plan(settings: &Settings, pipeline: &Pipeline) {
+pub(super) fn print_plan(settings: &Settings, pipeline: &Pipeline) -> Result<(), DaemonError> {
     let compute = &settings.compute;
-    println!(
+    output::line(format_args!(
         "host {}, state in {}",
         settings.host,
         settings.state_path.display()
-    );
-    println!("gateways {}", compute.gateways.join(", "));
+    ))?;
+    output::line(format_args!("gateways {}", compute.gateways.join(", ")))?;
     for source in &pipeline.sources {
-        println!(
+        output::line(format_args!(
             "source {} every {:?} to {}",
             source.name,
             source.interval,
             source.sinks.join(", ")
-        );
+        ))?;
         for entry in pollsters_of(source, settings) {
-            println!("  pollster {}", entry.name);
+            output::line(format_args!("  pollster {}", entry.name))?;
         }
         let timeout = config::effective_timeout(source.interval, compute);
-        println!(
+        output::line(format_args!(
             "  {} probes, {:?} apart, wait {timeout:?} for their reply",
             compute.ping_count, compute.ping_interval
-        );
+        ))?;
     }
     for sink in &pipeline.sinks {
         for publisher in &sink.publishers {
-            println!("sink {} publishes to {}", sink.name, publisher.path());
+            output::line(format_args!(
+                "sink {} publishes to {}",
+                sink.name,
+                publisher.path()
+            ))?;
         }
     }
     if let Some(address) = settings.agent.http_listen {
-        println!("serves /healthz and /metrics on {address}");
+        output::line(format_args!("serves /healthz and /metrics on {address}"))?;
     }
+    Ok(())
 }
 
 /// Meters in the pipeline that nobody polls, and too many probes: found here because only here
@@ -461,10 +466,10 @@ fn check(settings: &Settings, pipeline: &Pipeline) -> Result<(), DaemonError> {
     };
     for name in pipeline.meter_names() {
         if !meters().any(|meter| matches(name, meter)) && name != meters::POLLSTER_FAILED.name {
-            eprintln!(
+            output::complain(format_args!(
                 "warning: {}: no pollster of this version yields {name}",
                 settings.pipeline_cfg_file.display()
-            );
+            ));
         }
     }
     let probes = settings.compute.gateways.len() * usize::from(settings.compute.ping_count);

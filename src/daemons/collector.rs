@@ -8,7 +8,9 @@ use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
 
 use super::workers::Workers;
-use super::{ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, files, http, logging, secret, signals};
+use super::{
+    ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, files, http, logging, output, secret, signals,
+};
 use crate::clock;
 use crate::collector::batch::{self, Arrived, Batch};
 use crate::collector::udp::{RECEIVE_BUFFER, UdpReceiver};
@@ -21,15 +23,14 @@ use crate::web::Health;
 /// First pause after a batch that could not be stored; it doubles up to the longest.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_LONGEST: Duration = Duration::from_secs(1);
-/// How long storing may fail before `/healthz` says so.
+/// How long a batch may take, failing or hanging, before `/healthz` says so.
 const TROUBLE_AFTER: Duration = Duration::from_secs(5);
 
 /// Runs the collector until it is told to end.
 pub fn run(args: &ConfigArgs, check_only: bool) -> Result<(), DaemonError> {
     let settings = files::load_settings(args, Purpose::Collector)?;
     if check_only {
-        print_plan(&settings);
-        return Ok(());
+        return print_plan(&settings);
     }
     let _log = logging::start(&settings.log, None)?;
     let secret = secret::telemetry_secret(&settings)?;
@@ -50,19 +51,13 @@ pub fn run(args: &ConfigArgs, check_only: bool) -> Result<(), DaemonError> {
 
 /// Creates or migrates the database's tables.
 pub fn dbsync(args: &ConfigArgs) -> Result<(), DaemonError> {
-    let connection = files::load_settings(args, Purpose::Collector)?
-        .database
-        .connection;
+    let settings = files::load_settings(args, Purpose::Collector)?;
+    files::make_state_path(&settings);
     let done = signals::runtime()?
-        .block_on(Database::dbsync(&connection))
+        .block_on(Database::dbsync(&settings.database.connection))
         .map_err(|error| DaemonError::failed("dbsync", error))?;
-    if done.is_empty() {
-        println!("nothing to do: the tables are up to date");
-    }
-    for line in done {
-        println!("{line}");
-    }
-    Ok(())
+    done.iter()
+        .try_for_each(|line| output::line(format_args!("{line}")))
 }
 
 /// A running collector.
@@ -142,6 +137,7 @@ impl Collector {
 
 /// The embedded database makes its own tables: there is nobody to ask for a `dbsync` first.
 async fn open_database(settings: &Settings) -> Result<Database, DaemonError> {
+    files::make_state_path(settings);
     let connection = &settings.database.connection;
     let failed = |what: &str| {
         let what = what.to_owned();
@@ -175,7 +171,7 @@ fn bind(
 }
 
 /// What will be in force, for `--check-config`.
-pub(super) fn print_plan(settings: &Settings) {
+pub(super) fn print_plan(settings: &Settings) -> Result<(), DaemonError> {
     let CollectorSettings {
         udp_address,
         udp_port,
@@ -184,13 +180,21 @@ pub(super) fn print_plan(settings: &Settings) {
         http_listen,
     } = &settings.collector;
     match udp_address {
-        Some(ip) => println!("receives on udp {}", SocketAddr::new(*ip, *udp_port)),
-        None => println!("receives nothing: [collector] udp_address is empty"),
+        Some(ip) => output::line(format_args!(
+            "receives on udp {}",
+            SocketAddr::new(*ip, *udp_port)
+        ))?,
+        None => output::line(format_args!(
+            "receives nothing: [collector] udp_address is empty"
+        ))?,
     }
-    println!("stores up to {batch_size} messages at once, after {batch_timeout:?} at the latest");
+    output::line(format_args!(
+        "stores up to {batch_size} messages at once, after {batch_timeout:?} at the latest"
+    ))?;
     if let Some(address) = http_listen {
-        println!("serves /healthz and /metrics on {address}");
+        output::line(format_args!("serves /healthz and /metrics on {address}"))?;
     }
+    Ok(())
 }
 
 /// Stores batch after batch.

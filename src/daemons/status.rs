@@ -1,9 +1,9 @@
 //! `compute-ha status`: reads the database and shows the fleet.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use super::{ConfigArgs, DaemonError, files, signals};
+use super::{ConfigArgs, DaemonError, files, output, signals};
 use crate::config::Purpose;
 use crate::model::Secret;
 use crate::status::{self, FleetView, TableOptions};
@@ -39,7 +39,7 @@ pub fn run(args: &ConfigArgs, format: Format, watch: Option<Duration>) -> Result
 
 async fn show(connection: &Secret, format: Format) -> Result<(), DaemonError> {
     let view = fleet(connection).await?;
-    write(&render(&view, format, io::stdout().is_terminal())?)
+    output::write(&render(&view, format, io::stdout().is_terminal())?)
 }
 
 async fn watch_with(
@@ -56,9 +56,9 @@ async fn watch_with(
             Err(error) => format!("{}\n", crate::events::Chain(&error)),
         };
         if io::stdout().is_terminal() && format == Format::Table {
-            write(&on_clear_screen(&text))?;
+            output::write(&on_clear_screen(&text))?;
         } else {
-            write(&text)?;
+            output::write(&text)?;
         }
     }
 }
@@ -98,14 +98,6 @@ pub fn render(view: &FleetView, format: Format, is_terminal: bool) -> Result<Str
 /// The text in place of what the screen shows.
 pub fn on_clear_screen(text: &str) -> String {
     format!("\x1b[H\x1b[2J{text}")
-}
-
-/// Writes to stdout; a reader that went away ends the program quietly.
-pub fn write(text: &str) -> Result<(), DaemonError> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| DaemonError::failed("writing to stdout", error))
 }
 
 fn width() -> usize {
