@@ -42,6 +42,10 @@ lint: ## Check format and lints
 	@scripts/install-test-parts
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+	@# Each package links only what it needs, so each must build alone.
+	for part in agent collector decider; do \
+		cargo clippy --no-default-features --features $$part --lib --bins -- -D warnings; \
+	done
 
 bench: ## Run the benchmarks
 	@scripts/install-build-parts

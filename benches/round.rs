@@ -14,6 +14,9 @@
     missing_docs
 )]
 
+#[path = "../tests/support/mod.rs"]
+mod support;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -23,6 +26,7 @@ use ceilometer_ha::pollsters::storage::prober;
 use ceilometer_ha::pollsters::storage::round::{Aim, Plan};
 use ceilometer_ha::pollsters::storage::routes::Routes;
 use nix::sys::resource::{UsageWho, getrusage};
+use support::lab::Lab;
 
 const RUNS: usize = 5;
 const PLAN: Plan = Plan {
@@ -34,7 +38,12 @@ const PLAN: Plan = Plan {
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     if let Some(at) = args.iter().position(|arg| arg == "--one-round") {
-        one_round(args[at + 1].parse().expect("a number of targets"));
+        one_round(
+            args[at + 1..]
+                .iter()
+                .map(|address| address.parse().expect("an address"))
+                .collect(),
+        );
         return;
     }
     println!(
@@ -48,6 +57,32 @@ fn main() {
     for targets in [2, 16, 1000] {
         compare(targets);
     }
+    dead_gateways();
+}
+
+/// One dead gateway and sixteen, beside one that answers.
+fn dead_gateways() {
+    let lab = Lab::new();
+    lab.silence("gw1", true);
+    let dead: Vec<String> = (101..117).map(|last| format!("10.77.1.{last}")).collect();
+    for address in &dead {
+        lab.inside("gw1", &format!("ip addr add {address}/24 dev st0"));
+    }
+    let alive = "10.77.1.12".to_owned();
+    println!(
+        "\n{:>8} {:>11}   limit {:?}",
+        "dead",
+        "wall",
+        PLAN.spacing * 3 + PLAN.timeout + Duration::from_millis(100)
+    );
+    for count in [0, 1, 16] {
+        let program = std::env::current_exe().unwrap();
+        let mut command = lab.command("node", &program);
+        command.arg("--one-round").arg(&alive).args(&dead[..count]);
+        let run = measure(&mut command);
+        assert_eq!(run.output.trim(), (4 * count).to_string(), "lost probes");
+        println!("{count:>8} {:>11.1?}", run.wall);
+    }
 }
 
 fn compare(targets: usize) {
@@ -56,7 +91,8 @@ fn compare(targets: usize) {
     for run in 0..=RUNS {
         let mine = measure(
             Command::new(std::env::current_exe().unwrap())
-                .args(["--one-round", &targets.to_string()]),
+                .arg("--one-round")
+                .args(addresses(targets).iter().map(IpAddr::to_string)),
         );
         let peer = measure(
             Command::new("fping")
@@ -116,9 +152,9 @@ fn measure(command: &mut Command) -> Run {
 }
 
 /// What the pollster does in a round: look every path up, probe, and count.
-fn one_round(targets: usize) {
+fn one_round(addresses: Vec<IpAddr>) {
     let mut routes = Routes::open().expect("open a netlink socket");
-    let aims: Vec<Aim> = addresses(targets)
+    let aims: Vec<Aim> = addresses
         .into_iter()
         .map(|address| {
             let path = routes
@@ -126,7 +162,7 @@ fn one_round(targets: usize) {
                 .expect("look up a route");
             Aim {
                 address,
-                interface: path.link.expect("a path over loopback").index,
+                interface: path.link.expect("a path").index,
             }
         })
         .collect();

@@ -16,13 +16,13 @@ use crate::config::LogSettings;
 const LINES_MAX: usize = 16_384;
 
 /// Keeps the log going; what is still waiting is written when it is dropped.
-pub struct LogGuard {
+pub(super) struct LogGuard {
     _guards: Vec<WorkerGuard>,
 }
 
 /// Starts logging as configured. `instead_of_stderr` takes what would go to a terminal that is
 /// needed for something else.
-pub fn start(
+pub(super) fn start(
     settings: &LogSettings,
     instead_of_stderr: Option<&Path>,
 ) -> Result<LogGuard, DaemonError> {

@@ -8,9 +8,12 @@ mod agent_state;
 #[cfg(feature = "collector")]
 pub mod collector;
 mod files;
+#[cfg(any(feature = "agent", feature = "collector"))]
 mod http;
-pub mod logging;
+#[cfg(any(feature = "agent", feature = "collector"))]
+mod logging;
 mod output;
+#[cfg(any(feature = "agent", feature = "collector"))]
 mod secret;
 mod signals;
 #[cfg(all(feature = "agent", feature = "collector", feature = "decider"))]
@@ -18,6 +21,7 @@ pub mod standalone;
 #[cfg(feature = "decider")]
 pub mod status;
 mod stop;
+#[cfg(any(feature = "agent", feature = "collector"))]
 mod workers;
 
 use std::path::PathBuf;

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use prometheus::{HistogramVec, IntCounterVec, IntGauge};
 
-use super::{Changes, Metrics, RateLimit};
+use super::changes::Changes;
+use super::limit::RateLimit;
+use super::metrics::Metrics;
 use crate::model::{FailReason, Sample, Volume, meters};
 
 const ROUND_SECONDS: &[f64] = &[0.001, 0.01, 0.1, 0.3, 0.5, 0.8, 1.0, 2.0, 5.0, 30.0];

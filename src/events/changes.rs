@@ -10,26 +10,26 @@ const WATCHED_MAX: usize = 65_536;
 
 /// One thing that changed, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub(super) struct Change {
     /// The meter it is about.
-    pub meter: &'static str,
+    pub(super) meter: &'static str,
     /// The resource it is about.
-    pub resource_id: String,
+    pub(super) resource_id: String,
     /// What it is now, for the log.
-    pub now: String,
+    pub(super) now: String,
     /// Whether that is bad.
-    pub is_bad: bool,
+    pub(super) is_bad: bool,
 }
 
 /// Remembers the last value of each thing.
 #[derive(Debug, Default)]
-pub struct Changes {
+pub(super) struct Changes {
     last: BTreeMap<(&'static str, String), i64>,
 }
 
 impl Changes {
     /// What is news among the samples of one round of `pollster`.
-    pub fn of_round(&mut self, samples: &[Sample]) -> Vec<Change> {
+    pub(super) fn of_round(&mut self, samples: &[Sample]) -> Vec<Change> {
         let mut news: Vec<Change> = samples
             .iter()
             .filter_map(|sample| self.change(sample))

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use prometheus::{HistogramVec, IntCounterVec, IntGauge};
 
-use super::{Chain, Metrics, RateLimit};
+use super::Chain;
+use super::limit::RateLimit;
+use super::metrics::Metrics;
 
 const BATCH_SIZES: &[f64] = &[1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1000.0];
 const LAG_SECONDS: &[f64] = &[0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0];

@@ -10,7 +10,7 @@ pub(super) const PERIOD: Duration = Duration::from_secs(10);
 /// Lets one event of each kind through in each period, and counts those it keeps back. Kinds come
 /// from closed lists, so it stays small.
 #[derive(Debug)]
-pub struct RateLimit<K> {
+pub(super) struct RateLimit<K> {
     kinds: HashMap<K, (Instant, u64)>,
 }
 
@@ -24,7 +24,7 @@ impl<K> Default for RateLimit<K> {
 
 impl<K: Eq + Hash> RateLimit<K> {
     /// Whether to log this one: Some with how many were kept back since the last, or None.
-    pub fn admit(&mut self, kind: K, now: Instant) -> Option<u64> {
+    pub(super) fn admit(&mut self, kind: K, now: Instant) -> Option<u64> {
         match self.kinds.get_mut(&kind) {
             Some((last, kept_back)) if now.saturating_duration_since(*last) < PERIOD => {
                 *kept_back += 1;

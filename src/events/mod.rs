@@ -6,69 +6,21 @@
 
 #[cfg(feature = "agent")]
 mod agent;
+#[cfg(feature = "agent")]
 mod changes;
 #[cfg(feature = "collector")]
 mod collector;
+#[cfg(any(feature = "agent", feature = "collector"))]
 mod limit;
-
-use prometheus::core::Collector;
-use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
-};
+#[cfg(any(feature = "agent", feature = "collector"))]
+mod metrics;
 
 #[cfg(feature = "agent")]
 pub use agent::AgentEvents;
-pub use changes::Changes;
 #[cfg(feature = "collector")]
 pub use collector::CollectorEvents;
-pub use limit::RateLimit;
-
-/// The metrics of one daemon.
-#[derive(Debug, Clone, Default)]
-pub struct Metrics {
-    registry: Registry,
-}
-
-impl Metrics {
-    /// All of them in Prometheus' text format.
-    pub fn render(&self) -> String {
-        let mut text = Vec::new();
-        // Writing to memory fails only for a metric without a name, which registering refuses.
-        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
-            tracing::error!(%error, "encoding metrics failed");
-        }
-        String::from_utf8_lossy(&text).into_owned()
-    }
-
-    fn counters(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> prometheus::Result<IntCounterVec> {
-        self.register(IntCounterVec::new(Opts::new(full(name), help), labels)?)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
-        self.register(IntGauge::new(full(name), help)?)
-    }
-
-    fn histograms(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-        buckets: &[f64],
-    ) -> prometheus::Result<HistogramVec> {
-        let options = HistogramOpts::new(full(name), help).buckets(buckets.to_vec());
-        self.register(HistogramVec::new(options, labels)?)
-    }
-
-    fn register<M: Collector + Clone + 'static>(&self, metric: M) -> prometheus::Result<M> {
-        self.registry.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-}
+#[cfg(any(feature = "agent", feature = "collector"))]
+pub use metrics::Metrics;
 
 /// An error with its causes, in one line. Some libraries' errors end with the text of their cause
 /// already; it is said once.
@@ -89,10 +41,6 @@ impl std::fmt::Display for Chain<'_> {
         }
         Ok(())
     }
-}
-
-fn full(name: &str) -> String {
-    format!("ceilometer_ha_{name}")
 }
 
 #[cfg(test)]
