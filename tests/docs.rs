@@ -1,0 +1,541 @@
+//! Holds the documents to the code: what they list is what there is, what they show loads, and where
+//! they point something stands. `BLESS=1` rewrites the generated parts.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ceilometer_ha::clock;
+use ceilometer_ha::config::options::{Effect, Kind, OPTIONS, OptionSpec};
+use ceilometer_ha::config::{self, ConfigText, Purpose};
+use ceilometer_ha::events::{AgentEvents, CollectorEvents};
+use ceilometer_ha::model::{FailReason, GatewayStatus, Meter, UtcTime, meters};
+use ceilometer_ha::storage::RowRefusal;
+use ceilometer_ha::wire::Refusal;
+use ceilometer_ha::{pipeline, pollsters};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(root().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// Every document that a person reads.
+fn documents() -> Vec<String> {
+    let mut names: Vec<String> = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+    ]
+    .map(str::to_owned)
+    .into();
+    for entry in fs::read_dir(root().join("docs")).unwrap() {
+        let file = entry.unwrap().file_name().into_string().unwrap();
+        if file.ends_with(".md") {
+            names.push(format!("docs/{file}"));
+        }
+    }
+    names
+}
+
+/// Compares the generated parts of a document, each between two marks, with what the code says; or
+/// puts that in their place.
+fn hold(document: &str, parts: &[(&str, String)]) {
+    let before = read(document);
+    let mut after = before.clone();
+    for (name, expected) in parts {
+        let mark = format!("<!-- from the code: {name} -->\n");
+        let (head, rest) = after
+            .split_once(&mark)
+            .unwrap_or_else(|| panic!("{document} has no mark {mark}"));
+        let (_, tail) = rest
+            .split_once("<!-- end -->")
+            .expect("an end to every mark");
+        after = format!("{head}{mark}{expected}<!-- end -->{tail}");
+    }
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(root().join(document), after).unwrap();
+        return;
+    }
+    for (number, (is, should)) in before.lines().zip(after.lines()).enumerate() {
+        assert_eq!(
+            is,
+            should,
+            "{document}:{} is stale: run the test with BLESS=1",
+            number + 1
+        );
+    }
+    assert_eq!(before, after, "{document} is stale");
+}
+
+fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let mut text = format!("| {} |\n|{}\n", header.join(" | "), "---|".repeat(N));
+    for row in rows {
+        writeln!(text, "| {} |", row.join(" | ")).unwrap();
+    }
+    text
+}
+
+fn code(text: impl std::fmt::Display) -> String {
+    format!("`{text}`")
+}
+
+#[test]
+fn meters_and_their_codes_are_those_of_the_code() {
+    let statuses = GatewayStatus::ALL.iter().map(|status| {
+        [
+            status.code().to_string(),
+            code(status),
+            status.words().to_owned(),
+        ]
+    });
+    let reasons = FailReason::ALL.iter().map(|reason| {
+        [
+            reason.code().to_string(),
+            code(reason),
+            reason.words().to_owned(),
+        ]
+    });
+    let header = ["code", "name", "words"];
+    hold(
+        "docs/meters.md",
+        &[
+            ("gateway status", table(header, statuses)),
+            ("reasons", table(header, reasons)),
+        ],
+    );
+}
+
+#[test]
+fn every_meter_is_described_with_its_type_and_unit() {
+    let text = read("docs/meters.md");
+    let mut emitted: Vec<&Meter> = pollsters::TABLE
+        .iter()
+        .flat_map(|entry| entry.meters)
+        .collect();
+    let failure = meters::POLLSTER_FAILED;
+    emitted.push(&failure);
+    for meter in &emitted {
+        let unit = if meter.unit.is_empty() {
+            "none"
+        } else {
+            &meter.unit
+        };
+        let row = format!("| `{}` | {} | {unit} |", meter.name, meter.kind);
+        assert!(text.contains(&row), "docs/meters.md has no row {row}");
+    }
+    let described = text
+        .lines()
+        .filter(|line| line.contains("| gauge |") || line.contains("| cumulative |"))
+        .count();
+    assert_eq!(
+        described,
+        emitted.len(),
+        "docs/meters.md describes a meter that nobody emits"
+    );
+}
+
+#[test]
+fn every_reason_has_its_advice() {
+    let text = read("docs/operations.md");
+    for reason in FailReason::ALL {
+        assert!(
+            text.contains(&format!("| `{reason}` |")),
+            "docs/operations.md doesn't say what to do about {reason}"
+        );
+    }
+}
+
+/// Everything the agent can say, once, so that every metric has a series.
+fn all_of_the_agents() -> String {
+    let events = AgentEvents::new().unwrap();
+    let now = clock::now();
+    let failed = pollsters::failed("n", "p", FailReason::NoQuorum, UtcTime::from_unix_micros(0));
+    events.started("n", 1);
+    events.round_ended("s", "p", Duration::ZERO, Duration::ZERO, &[failed]);
+    events.rounds_missed("s", "p", 1);
+    events.published("udp://c:1", 1);
+    events.publish_failed("udp://c:1", 1, &io::Error::other("x"), now);
+    events.publisher_dropped("udp://c:1", 1);
+    events.metrics().render()
+}
+
+/// Likewise for the collector.
+fn all_of_the_collectors() -> String {
+    let events = CollectorEvents::new().unwrap();
+    let now = clock::now();
+    events.listening(SocketAddr::from(([127, 0, 0, 1], 1)), 1, 1);
+    events.received(1);
+    events.refused("bad_signature", &"words", &"somebody", now);
+    events.kernel_dropped(1, now);
+    events.queue_full(1, now);
+    events.queued(1);
+    events.stored(1, &[("stored", 1)], Duration::ZERO);
+    events.row_refused("text_too_long", &"words", now);
+    events.store_failed(1, &io::Error::other("x"), now);
+    events.left_unstored(1);
+    events.metrics().render()
+}
+
+/// The label names of a line of Prometheus' text format, without a bucket's bound.
+fn labels_of(series: &str) -> BTreeSet<String> {
+    let Some((_, labels)) = series.split_once('{') else {
+        return BTreeSet::new();
+    };
+    let names = labels.split("=\"").filter_map(|before| {
+        let name = before.rsplit([',', '{', '"']).next()?;
+        name.chars()
+            .all(|c| c.is_ascii_lowercase() || c == '_')
+            .then(|| name.to_owned())
+    });
+    names
+        .filter(|name| !name.is_empty() && name != "le")
+        .collect()
+}
+
+/// Name, type, labels and help of every metric in Prometheus' text format.
+fn metrics_in(rendered: &str) -> BTreeMap<String, [String; 4]> {
+    let mut found: BTreeMap<String, [String; 4]> = BTreeMap::new();
+    let mut help = String::new();
+    let mut name = String::new();
+    for line in rendered.lines() {
+        if let Some(text) = line.strip_prefix("# HELP ") {
+            let (_, words) = text.split_once(' ').unwrap();
+            words.clone_into(&mut help);
+        } else if let Some(text) = line.strip_prefix("# TYPE ") {
+            let (of, kind) = text.split_once(' ').unwrap();
+            of.clone_into(&mut name);
+            let row = [code(of), kind.to_owned(), String::new(), help.clone()];
+            found.insert(name.clone(), row);
+        } else if let Some(row) = found.get_mut(&name) {
+            let labels: Vec<String> = labels_of(line).into_iter().map(code).collect();
+            row[2] = labels.join(", ");
+        }
+    }
+    found
+}
+
+/// The names that a file of `events` registers.
+fn registered_in(file: &str) -> BTreeSet<String> {
+    let text = read(file);
+    [".counters(", ".gauge(", ".histograms("]
+        .iter()
+        .flat_map(|call| text.split(call).skip(1))
+        .map(|after| format!("ceilometer_ha_{}", after.split('"').nth(1).unwrap()))
+        .collect()
+}
+
+#[test]
+fn metrics_are_those_of_the_daemons() {
+    let agent = metrics_in(&all_of_the_agents());
+    let collector = metrics_in(&all_of_the_collectors());
+    for (shown, file) in [
+        (&agent, "src/events/agent.rs"),
+        (&collector, "src/events/collector.rs"),
+    ] {
+        let names: BTreeSet<String> = shown.keys().cloned().collect();
+        assert_eq!(
+            names,
+            registered_in(file),
+            "this test doesn't touch every metric of {file}"
+        );
+    }
+    let header = ["metric", "type", "labels", "meaning"];
+    hold(
+        "docs/metrics.md",
+        &[
+            ("agent", table(header, agent.into_values())),
+            ("collector", table(header, collector.into_values())),
+        ],
+    );
+}
+
+#[test]
+fn refusals_are_those_of_the_wire_and_of_the_tables() {
+    let all = [
+        Refusal::TooLarge,
+        Refusal::NotMsgpack,
+        Refusal::UnsupportedType,
+        Refusal::BadText,
+        Refusal::TooDeep,
+        Refusal::TooManyEntries,
+        Refusal::TooManyMessages,
+        Refusal::DuplicateKey,
+        Refusal::NotAMap,
+        Refusal::NoSignature,
+        Refusal::BadSignature,
+        Refusal::MissingField("…"),
+        Refusal::BadField("…"),
+        Refusal::BadIdentity,
+        Refusal::UnsupportedVersion,
+    ];
+    assert_eq!(all.map(Refusal::as_str), Refusal::LABELS);
+    let on_the_wire = all.map(|refusal| [code(refusal.as_str()), refusal.to_string()]);
+    let in_the_tables = RowRefusal::ALL
+        .iter()
+        .map(|refusal| [code(refusal), refusal.words().to_owned()]);
+    let header = ["label", "why"];
+    hold(
+        "docs/wire.md",
+        &[
+            ("refusals", table(header, on_the_wire)),
+            ("row refusals", table(header, in_the_tables)),
+        ],
+    );
+}
+
+/// What an option takes, in words.
+fn takes(kind: Kind) -> String {
+    let words = |words: &[&str]| {
+        let words: Vec<String> = words
+            .iter()
+            .filter(|word| !word.is_empty())
+            .map(code)
+            .collect();
+        words.join(", ")
+    };
+    match kind {
+        Kind::Text => "text".into(),
+        Kind::Secret => "text, never shown".into(),
+        Kind::Connection => "an SQLAlchemy URL".into(),
+        Kind::Path => "a path".into(),
+        Kind::Interface => "an interface's name".into(),
+        Kind::Bool => "true or false".into(),
+        Kind::Int {
+            least: i64::MIN,
+            most,
+        } => format!("a whole number up to {most}"),
+        Kind::Int { least, most } => format!("a whole number, {least} to {most}"),
+        Kind::Float { least, most } => format!("a number, {least} to {most}"),
+        Kind::Seconds { least, most } => format!("seconds, {least} to {most}"),
+        Kind::Choice(choices) => format!("one of {}", words(choices)),
+        Kind::Choices(choices) => format!("a comma list of {}", words(choices)),
+        Kind::List => "a comma list".into(),
+        Kind::Multi(choices) => format!("{}; may be set several times", words(choices)),
+        Kind::Hosts => "a comma list of addresses or host names".into(),
+        Kind::Sources => "one IPv4 and one IPv6 address at most".into(),
+        Kind::Address => "an address, or nothing".into(),
+        Kind::Listen => "address:port, or nothing".into(),
+        Kind::Tags => "a comma list of key:value".into(),
+        Kind::Quorum => "`any`, `majority`, `all` or a number".into(),
+    }
+}
+
+fn option_row(spec: &OptionSpec) -> [String; 4] {
+    let mut help = spec.help.to_owned();
+    if !spec.deprecated.is_empty() {
+        let names: Vec<String> = spec
+            .deprecated
+            .iter()
+            .map(|(group, name)| format!("`[{group}] {name}`"))
+            .collect();
+        write!(help, " Older names: {}.", names.join(", ")).unwrap();
+    }
+    let default = if spec.default.is_empty() {
+        String::new()
+    } else {
+        code(spec.default)
+    };
+    [code(spec.name), takes(spec.kind), default, help]
+}
+
+fn options_with(effect: Effect) -> String {
+    let mut text = String::new();
+    let of_effect = || OPTIONS.iter().filter(move |spec| spec.effect == effect);
+    let groups: Vec<&str> = of_effect().fold(Vec::new(), |mut groups, spec| {
+        if !groups.contains(&spec.group) {
+            groups.push(spec.group);
+        }
+        groups
+    });
+    for group in groups {
+        let rows = of_effect()
+            .filter(|spec| spec.group == group)
+            .map(option_row);
+        let header = ["option", "takes", "default", "what it is"];
+        write!(text, "\n### [{group}]\n\n{}", table(header, rows)).unwrap();
+    }
+    text
+}
+
+#[test]
+fn options_are_those_of_the_table() {
+    hold(
+        "docs/options.md",
+        &[
+            ("read", options_with(Effect::Read)),
+            ("ignored", options_with(Effect::Ignored)),
+        ],
+    );
+}
+
+/// The fenced blocks of one language in a document.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let fence = format!("```{language}\n");
+    text.split(&fence)
+        .skip(1)
+        .map(|after| after.split("```").next().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn every_snippet_of_configuration_loads_without_a_word() {
+    let mut seen = BTreeMap::from([("ini", 0), ("yaml", 0)]);
+    for document in documents() {
+        let text = read(&document);
+        for snippet in blocks(&text, "ini") {
+            let file = ConfigText {
+                path: PathBuf::from(&document),
+                text: snippet.clone(),
+            };
+            match config::load(Purpose::Everything, &[file], &[], "host", true) {
+                Ok(loaded) => assert_eq!(loaded.warnings, [], "{document}:\n{snippet}"),
+                Err(problems) => panic!("{problems}\n{snippet}"),
+            }
+            *seen.get_mut("ini").unwrap() += 1;
+        }
+        for snippet in blocks(&text, "yaml") {
+            match pipeline::parse(Path::new(&document), &snippet) {
+                Ok((_, warnings)) => assert_eq!(warnings, [], "{document}:\n{snippet}"),
+                Err(problems) => panic!("{problems}\n{snippet}"),
+            }
+            *seen.get_mut("yaml").unwrap() += 1;
+        }
+    }
+    assert!(
+        seen.values().all(|count| *count > 0),
+        "the documents show no configuration any more: {seen:?}"
+    );
+}
+
+/// The anchors of a document's headings, as GitHub makes them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    text.lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| {
+            let heading = line.trim_start_matches('#').trim().to_lowercase();
+            let kept = heading
+                .chars()
+                .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+            kept.collect::<String>().replace(' ', "-")
+        })
+        .collect()
+}
+
+#[test]
+fn every_link_between_documents_leads_somewhere() {
+    for document in documents() {
+        let text = read(&document);
+        let folder = root().join(&document).parent().unwrap().to_owned();
+        let targets = text
+            .split("](")
+            .skip(1)
+            .filter_map(|after| after.split(')').next());
+        for target in targets.filter(|target| !target.contains("://")) {
+            let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
+            let file = folder.join(path);
+            assert!(
+                file.exists(),
+                "{document} points to {target}, which isn't there"
+            );
+            assert!(
+                anchor.is_empty() || anchors(&fs::read_to_string(file).unwrap()).contains(anchor),
+                "{document} points to {target}, which has no such heading"
+            );
+        }
+    }
+}
+
+/// The bounds in ARCHITECTURE.md: name, value as written in the code, file.
+fn bounds_in_architecture() -> Vec<[String; 3]> {
+    let text = read("ARCHITECTURE.md");
+    let rows = text
+        .lines()
+        .skip_while(|line| !line.starts_with("| bound |"))
+        .skip(2);
+    rows.take_while(|line| line.starts_with('|'))
+        .map(|line| {
+            let quoted: Vec<&str> = line.split('`').skip(1).step_by(2).collect();
+            let [name, value, file, ..] = quoted[..] else {
+                panic!("a row without name, value and file: {line}");
+            };
+            [name, value, file].map(str::to_owned)
+        })
+        .collect()
+}
+
+/// Constants that are named like bounds and aren't: the exponents at which Python changes its way of
+/// writing a number.
+const NO_BOUNDS: &[&str] = &["EXPONENT_MAX_OLD", "EXPONENT_MAX_REPR"];
+
+/// The constants of one file that are named like bounds, with their values; tests left out.
+fn bounds_in_code(file: &Path) -> Vec<(String, String)> {
+    let text = fs::read_to_string(file).unwrap();
+    let code = text.split("#[cfg(test)]").next().unwrap();
+    let declared = code.split("const ").skip(1).filter_map(|after| {
+        let (name, rest) = after.split_once(": ")?;
+        let (_, value) = rest.split(';').next()?.split_once(" = ")?;
+        Some((name.to_owned(), value.to_owned()))
+    });
+    declared
+        .filter(|(name, _)| {
+            let is_bound = name
+                .split('_')
+                .any(|word| matches!(word, "MAX" | "LIMIT" | "HORIZON"));
+            is_bound
+                && name.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+                && !NO_BOUNDS.contains(&name.as_str())
+        })
+        .collect()
+}
+
+fn sources_below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources_below(&path));
+        } else if path.extension().is_some_and(|is| is == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn every_bound_is_in_architecture_with_its_value() {
+    let mut in_code = BTreeSet::new();
+    for file in sources_below(&root().join("src")) {
+        let short = file
+            .strip_prefix(root().join("src"))
+            .unwrap()
+            .display()
+            .to_string();
+        in_code.extend(
+            bounds_in_code(&file)
+                .into_iter()
+                .map(|(name, value)| [name, value, short.clone()]),
+        );
+    }
+    let written: BTreeSet<[String; 3]> = bounds_in_architecture().into_iter().collect();
+    let missing: Vec<_> = in_code.difference(&written).collect();
+    assert!(
+        missing.is_empty(),
+        "bounds that ARCHITECTURE.md lacks, or has with another value: {missing:#?}"
+    );
+    for [name, value, file] in &written {
+        let text = read(&format!("src/{file}"));
+        assert!(
+            text.contains(&format!("const {name}: ")) && text.contains(&format!(" = {value};")),
+            "ARCHITECTURE.md has {name} = {value} in {file}, which the code doesn't"
+        );
+    }
+}
