@@ -510,6 +510,7 @@ mod intake {
 mod lifecycle {
     //! Starts, ends and kills of agent and collector, and a database that somebody else has locked.
 
+    use std::process::Command;
     use std::time::Duration;
 
     use ceilometer_ha::clock;
@@ -518,7 +519,7 @@ mod lifecycle {
 
     use crate::support::process::Process;
     use crate::support::site::{Daemon, HOST, Lock, SECRET, Site, reading, signed, signed_with};
-    use crate::support::{wait_for, wait_until};
+    use crate::support::{program, wait_for, wait_until};
 
     /// What ending may take beyond the drain on a busy machine.
     const SLACK: Duration = Duration::from_secs(2);
@@ -691,6 +692,34 @@ mod lifecycle {
         let _collector = site.collector();
         site.wait_for_agent(0);
         assert_ends_in_time(agent);
+    }
+
+    /// With `log_file` lines go there and to stderr; without `use_stderr` to the file alone.
+    #[test]
+    fn the_log_goes_where_it_is_told() {
+        for (use_stderr, is_on_stderr) in [("true", true), ("false", false)] {
+            let site = Site::new();
+            let config = site.collector_config("");
+            let file = site.path("collector.file.log");
+            let mut command = Command::new(program("ceilometer-collector-ha"));
+            command.arg("--config-file").arg(config);
+            command
+                .env("OS_DEFAULT__LOG_FILE", &file)
+                .env("OS_DEFAULT__USE_STDERR", use_stderr);
+            let collector = Process::start(&mut command, &site.path("collector.log"));
+            let line = "listening for UDP";
+            wait_for("a line in the file", || {
+                std::fs::read_to_string(&file)
+                    .ok()?
+                    .contains(line)
+                    .then_some(())
+            });
+            wait_for("a line on stderr, if it is wanted", || {
+                (collector.log().contains(line) == is_on_stderr).then_some(())
+            });
+            assert_ends_in_time(collector);
+            assert!(!std::fs::read_to_string(&file).unwrap().contains('\u{1b}'));
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Sets the log up: one line an event, to stderr or a file, never waiting for either.
+//! Sets the log up: one line an event, to stderr and a file, never waiting for either.
 
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal};
@@ -7,6 +7,7 @@ use std::path::Path;
 
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriterExt};
 
 use super::DaemonError;
 use crate::config::LogSettings;
@@ -20,8 +21,9 @@ pub(super) struct LogGuard {
     _guards: Vec<WorkerGuard>,
 }
 
-/// Starts logging as configured. `instead_of_stderr` takes what would go to a terminal that is
-/// needed for something else.
+/// Starts logging as configured: to the file, if there is one, and to stderr unless `use_stderr`
+/// says otherwise and there is a file. `instead_of_stderr` takes what would go to a terminal that
+/// is needed for something else.
 pub(super) fn start(
     settings: &LogSettings,
     instead_of_stderr: Option<&Path>,
@@ -31,21 +33,31 @@ pub(super) fn start(
         (false, true) => LevelFilter::INFO,
         (false, false) => LevelFilter::WARN,
     };
-    let file = settings.file.as_deref().or(instead_of_stderr);
-    let (writer, guard) = match file {
-        Some(path) => writer(open(path)?),
-        None => writer(io::stderr()),
-    };
+    let mut outlets = Vec::new();
+    if let Some(path) = &settings.file {
+        outlets.push(writer(open(path)?));
+    }
+    if settings.use_stderr || settings.file.is_none() {
+        outlets.push(match instead_of_stderr {
+            Some(path) => writer(open(path)?),
+            None => writer(io::stderr()),
+        });
+    }
+    // A file with escape sequences in it is no use to anybody.
+    let is_plain = settings.file.is_some() || instead_of_stderr.is_some();
+    let (writers, guards): (Vec<_>, Vec<_>) = outlets.into_iter().unzip();
+    let all = writers.into_iter().map(BoxMakeWriter::new);
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_target(false)
-        .with_ansi(file.is_none() && io::stderr().is_terminal())
-        .with_writer(writer)
+        .with_ansi(!is_plain && io::stderr().is_terminal())
+        .with_writer(
+            all.reduce(|one, other| BoxMakeWriter::new(one.and(other)))
+                .unwrap_or_else(|| BoxMakeWriter::new(io::stderr)),
+        )
         .init();
     end_on_panic();
-    Ok(LogGuard {
-        _guards: vec![guard],
-    })
+    Ok(LogGuard { _guards: guards })
 }
 
 fn open(path: &Path) -> Result<std::fs::File, DaemonError> {
