@@ -10,7 +10,8 @@
 mod support;
 
 use std::fs;
-use std::process::Command;
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -344,4 +345,146 @@ fn the_clock_set_back_an_hour() {
     lab.silence("gw2", true);
     lab.wait_for_node("storage to be lost", |node| verdict(node) == "lost");
     assert!(!volumes(&lab.database(), "compute.heartbeat").is_empty());
+}
+
+/// Makes every look-up of a name inside a namespace wait for a server that never answers.
+fn hang_the_resolver(lab: &Lab, namespace: &str) {
+    let etc = lab.private_etc(namespace);
+    fs::write(
+        etc.join("resolv.conf"),
+        "nameserver 10.77.2.1\noptions timeout:30 attempts:5\n",
+    )
+    .unwrap();
+    fs::write(etc.join("nsswitch.conf"), "hosts: dns\n").unwrap();
+    lab.inside("ctl", "iptables -A INPUT -p udp --dport 53 -j DROP");
+}
+
+/// The sum of a metric's series whose labels hold `label`.
+fn metric(lab: &Lab, namespace: &str, port: u16, name: &str, label: &str) -> f64 {
+    let metrics = lab.inside(
+        namespace,
+        &format!("curl -s http://127.0.0.1:{port}/metrics"),
+    );
+    metrics
+        .lines()
+        .filter(|line| line.starts_with(name) && line.contains(label))
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+        .sum()
+}
+
+#[test]
+fn a_resolver_that_hangs_delays_no_round() {
+    let lab = Lab::new();
+    hang_the_resolver(&lab, "node");
+    let _collector = lab.collector();
+    let agent = lab.agent(&AgentConfig::new(&["gateway.example", "10.77.1.11"]));
+    let node = expect_failure(&lab, "storage_gateway/gateway.example", "name_unresolved");
+    assert_eq!(verdict(&node), "reachable", "the other one is probed");
+    let missed = metric(&lab, "node", 9180, "ceilometer_ha_rounds_missed_total", "");
+    assert_eq!(missed, 0.0, "rounds missed");
+    no_zero(&lab);
+    assert!(agent.terminate().success());
+}
+
+#[test]
+fn a_publisher_that_hangs_delays_no_round_and_no_other_publisher() {
+    let lab = Lab::new();
+    hang_the_resolver(&lab, "node");
+    let _collector = lab.collector();
+    let mut wanted = AgentConfig::new(&Family::V4.gateways());
+    wanted.publishers = vec![
+        "udp://collector.example:4953".into(),
+        "udp://10.77.2.1:4953".into(),
+    ];
+    let _agent = lab.agent(&wanted);
+    lab.wait_for_node("storage to be reached", |node| verdict(node) == "reachable");
+    lab.wait_for_rounds(3);
+    let missed = metric(&lab, "node", 9180, "ceilometer_ha_rounds_missed_total", "");
+    assert_eq!(missed, 0.0, "rounds missed");
+    let published = "ceilometer_ha_readings_published_total";
+    assert_eq!(
+        metric(&lab, "node", 9180, published, "collector.example"),
+        0.0,
+        "the first one still waits for its name"
+    );
+}
+
+/// Opening the state file waits for ever, as it does on a disk that hangs.
+#[test]
+fn a_disk_that_hangs_delays_no_start() {
+    let lab = Lab::new();
+    let _collector = lab.collector();
+    fs::create_dir_all(lab.path("agent")).unwrap();
+    run(Command::new("mkfifo").arg(lab.path("agent/agent.json")));
+    let agent = lab.agent(&AgentConfig::new(&Family::V4.gateways()));
+    lab.wait_for_node("storage to be reached", |node| verdict(node) == "reachable");
+    assert!(agent.log().contains("no state can be kept"), "it is said");
+    assert!(agent.terminate().success());
+}
+
+/// Its standard error is a pipe that is full and that nobody reads.
+#[test]
+fn a_log_that_nobody_reads_delays_nothing() {
+    let lab = Lab::new();
+    let _collector = lab.collector();
+    let config = lab.agent_config(&AgentConfig::new(&Family::V4.gateways()));
+    let mut command = lab.command("node", "sh".as_ref());
+    let fifo = lab.path("fifo");
+    let fill = "head -c 65536 /dev/zero >&3";
+    command.arg("-ec").arg(format!(
+        "mkfifo {0}; exec 3<>{0}; {fill}; exec {1} --config-file {2} 2>&3",
+        fifo.display(),
+        program("ceilometer-polling-ha").display(),
+        config.display()
+    ));
+    let agent = Process::start(&mut command, &lab.path("agent.log"));
+    lab.wait_for_node("storage to be reached", |node| verdict(node) == "reachable");
+    lab.wait_for_rounds(3);
+    assert!(agent.terminate().success());
+}
+
+/// Somebody else holds the database's lock for longer than a statement waits for it.
+#[test]
+fn a_locked_database_stops_no_receiving_and_loses_nothing() {
+    let lab = Lab::new();
+    let _collector = lab.collector();
+    let agent = lab.agent(&AgentConfig::new(&Family::V4.gateways()));
+    lab.wait_for_node("storage to be reached", |node| verdict(node) == "reachable");
+
+    let mut holder = Command::new("sqlite3")
+        .arg(lab.database())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = holder.stdin.take().unwrap();
+    writeln!(lines, ".timeout 5000\nBEGIN IMMEDIATE;\nSELECT 'held';").unwrap();
+    let mut said = [0; 4];
+    holder
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut said)
+        .unwrap();
+    assert_eq!(&said, b"held");
+    let received = |lab: &Lab| metric(lab, "ctl", 9181, "ceilometer_ha_datagrams_total", "");
+    let before = received(&lab);
+    wait_for("a batch that could not be stored", || {
+        (metric(&lab, "ctl", 9181, "ceilometer_ha_store_errors_total", "") > 0.0).then_some(())
+    });
+    assert!(
+        received(&lab) > before + 5.0,
+        "datagrams came in all the while"
+    );
+    writeln!(lines, "COMMIT;").unwrap();
+    drop(lines);
+    holder.wait().unwrap();
+
+    // Every number of the agent's that was given is in the history once.
+    assert!(agent.terminate().success());
+    let sql = "SELECT (SELECT count(*) FROM sample) AS stored, (SELECT max(seq) FROM ha_state) AS numbered";
+    wait_for("all of it to be stored", || {
+        let rows = query(&lab.database(), sql);
+        (rows[0]["stored"] == rows[0]["numbered"]).then_some(())
+    });
 }

@@ -314,3 +314,76 @@ fn reason_of_io(error: &io::Error) -> FailReason {
         .map_or(Errno::UnknownErrno, Errno::from_raw);
     socket::reason_of(errno, FailReason::NoPermission)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ConfigText, Purpose};
+    use crate::model::GatewayStatus;
+    use std::time::Duration;
+
+    /// A pollster of a host that has only its loopback, which every host has.
+    fn pollster() -> StoragePollster {
+        let file = ConfigText {
+            path: "test.conf".into(),
+            text: "[compute]\nstorage_server_address = 127.0.0.1\n".into(),
+        };
+        let settings = config::load(Purpose::Agent, &[file], &[], "n", true)
+            .unwrap()
+            .settings;
+        StoragePollster::new(&Context {
+            host: "n".into(),
+            interval: Duration::from_secs(1),
+            compute: settings.compute,
+            epoch: 1,
+            memory: SharedMemory::default(),
+        })
+    }
+
+    /// A gateway that was probed by `st0`, which at the time was the right interface.
+    fn target(answered: u32) -> Target<'static> {
+        let link = path::Link {
+            index: 7,
+            name: "st0".into(),
+            is_running: true,
+        };
+        Target {
+            gateway: "127.0.0.1",
+            address: Ok("127.0.0.1".parse().unwrap()),
+            path: Ok(Path::by(link, Pin::Free)),
+            tally: Some(Tally {
+                sent: 4,
+                answered,
+                ..Tally::default()
+            }),
+        }
+    }
+
+    #[test]
+    fn whoever_lost_something_has_its_path_looked_at_again() {
+        let pollster = pollster();
+        let gateway = "127.0.0.1".parse().unwrap();
+        // By now its route leads by the loopback.
+        pollster.memory.answered(gateway, "st0", false);
+        let mut targets = [target(0), target(1), target(4)];
+        pollster.look_again(&mut targets);
+        let statuses = targets
+            .iter()
+            .map(|target| pollster.judge(target).unwrap().status);
+        assert_eq!(
+            statuses.collect::<Vec<_>>(),
+            [
+                GatewayStatus::LocalPathLost,
+                GatewayStatus::LocalPathLost,
+                GatewayStatus::Answered
+            ]
+        );
+    }
+
+    #[test]
+    fn no_two_rounds_share_a_sequence_number_until_all_were_used() {
+        let mut pollster = pollster();
+        let first = pollster.take_sequence_numbers();
+        assert_eq!(pollster.take_sequence_numbers(), first.wrapping_add(4));
+    }
+}

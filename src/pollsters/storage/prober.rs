@@ -138,3 +138,38 @@ impl Sockets {
             .filter_map(|(_, socket)| socket.as_mut().ok())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::sys::socket::{setsockopt, sockopt};
+
+    /// Opens a real ICMP socket, and so needs root or a group within net.ipv4.ping_group_range.
+    #[test]
+    fn replies_that_our_own_socket_dropped_void_the_round() {
+        let plan = Plan {
+            count: 1,
+            spacing: Duration::from_millis(10),
+            timeout: Duration::from_millis(500),
+        };
+        let aim = Aim {
+            address: "127.0.0.1".parse().unwrap(),
+            interface: 1,
+        };
+        let mut sockets = Sockets::open(&[aim], &[], clock::now());
+        let mut round = Round::new(plan, vec![aim], clock::now(), 0);
+        assert_eq!(sockets.why_void(&round), None);
+        // The smallest buffer there is: a few replies.
+        let socket = sockets.open[0].1.as_ref().unwrap();
+        setsockopt(socket, sockopt::RcvBuf, &1).unwrap();
+        for seq in 0..64 {
+            sockets.send(aim, seq).unwrap();
+        }
+        let mut news = Vec::new();
+        sockets.drain(&mut round, &mut news);
+        // The kernel says with the next packet how many it dropped before.
+        sockets.send(aim, 64).unwrap();
+        sockets.drain(&mut round, &mut news);
+        assert_eq!(sockets.why_void(&round), Some(FailReason::ReceiveOverflow));
+    }
+}

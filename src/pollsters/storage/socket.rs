@@ -463,3 +463,38 @@ fn filter_v6(ident: u16) -> Vec<SockFilter> {
         step(RETURN, 0, 0, 0),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use FailReason::{DescriptorLimit, NoBuffers, NoPermission, OutputBlocked, SystemError};
+
+    #[test]
+    fn what_a_failed_send_says_about_the_neighbour_the_path_or_us() {
+        use Errno::*;
+        for (errnos, fault) in [
+            (&[EHOSTUNREACH, EHOSTDOWN][..], SendFault::NeighbourSilent),
+            (
+                &[ENETUNREACH, ENETDOWN, ENODEV, ENXIO, EADDRNOTAVAIL, EINVAL],
+                SendFault::LocalPath,
+            ),
+            (&[EPERM, EACCES], SendFault::Ours(OutputBlocked)),
+            (&[EMFILE, ENFILE], SendFault::Ours(DescriptorLimit)),
+            (&[ENOBUFS, ENOMEM, EAGAIN], SendFault::Ours(NoBuffers)),
+            (&[EIO, EMSGSIZE, EBADF], SendFault::Ours(SystemError)),
+        ] {
+            for errno in errnos {
+                assert_eq!(fault_of(*errno), fault, "{errno}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_socket_that_is_not_granted_is_a_missing_permission() {
+        for errno in [Errno::EPERM, Errno::EACCES] {
+            assert_eq!(reason_of(errno, NoPermission), NoPermission);
+        }
+        assert_eq!(reason_of(Errno::EMFILE, NoPermission), DescriptorLimit);
+        assert_eq!(reason_of(Errno::ENOBUFS, NoPermission), NoBuffers);
+    }
+}

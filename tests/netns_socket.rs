@@ -1,0 +1,54 @@
+//! The ICMP socket by itself, on the loopback: what it says about a reply must be the kernel's word.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ceilometer_ha::clock;
+use ceilometer_ha::pollsters::storage::icmp::Family;
+use ceilometer_ha::pollsters::storage::round::Heard;
+use ceilometer_ha::pollsters::storage::socket::IcmpSocket;
+
+const LOOPBACK: u32 = 1;
+/// Long enough to be told from a round trip on the loopback on a busy machine.
+const LAZINESS: Duration = Duration::from_millis(80);
+
+#[test]
+fn a_reply_is_dated_by_its_arrival_and_not_by_when_it_is_read() {
+    for gateway in ["127.0.0.1", "::1"] {
+        let gateway: IpAddr = gateway.parse().unwrap();
+        let mut socket = IcmpSocket::open(Family::of(gateway), clock::now()).unwrap();
+        let sent = clock::now();
+        socket.send(gateway, None, LOOPBACK, 7).unwrap();
+        // On the loopback the reply is there when the send returns. We are slow to look.
+        while clock::now() < sent + LAZINESS {
+            std::thread::yield_now();
+        }
+        let mut news = Vec::new();
+        socket.drain(&mut news);
+        let [
+            (
+                7,
+                Heard::Reply {
+                    from,
+                    arrived,
+                    interface,
+                },
+            ),
+        ] = news[..]
+        else {
+            panic!("heard {news:?}");
+        };
+        assert_eq!((from, interface), (gateway, Some(LOOPBACK)));
+        let took = arrived.saturating_duration_since(sent);
+        assert!(
+            took < LAZINESS / 2,
+            "{gateway}: {took:?} on the loopback, or dated when it was read"
+        );
+    }
+}
