@@ -310,10 +310,10 @@ impl Site {
     /// Every message of the history is there once.
     #[track_caller]
     pub fn assert_nothing_twice(&self) {
-        let all = self.number("SELECT count(*) FROM sample");
-        let distinct = self.number("SELECT count(DISTINCT message_id) FROM sample");
-        assert!(all > 0, "there is a history");
-        assert_eq!(all, distinct, "a message was stored twice");
+        assert!(self.number("SELECT count(*) FROM sample") > 0, "no history");
+        // In one query, because more may be stored at any moment.
+        let doubles = "SELECT count(*) - count(DISTINCT message_id) FROM sample";
+        assert_eq!(self.number(doubles), 0, "messages stored twice");
     }
 
     /// The database's file is whole.
