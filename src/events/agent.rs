@@ -102,6 +102,14 @@ impl AgentEvents {
         self.lateness
             .with_label_values(&[source, pollster])
             .observe(late.as_secs_f64());
+        tracing::debug!(
+            source,
+            pollster,
+            ?took,
+            ?late,
+            samples = samples.len(),
+            "round ended"
+        );
         for sample in samples {
             if let (true, Volume::Int(code)) =
                 (sample.meter == meters::POLLSTER_FAILED, sample.volume)

@@ -157,6 +157,7 @@ impl CollectorEvents {
 
     /// A batch was committed; `results` says how many readings became what.
     pub fn stored(&self, size: usize, results: &[(&'static str, usize)], lag: Duration) {
+        tracing::debug!(size, ?results, ?lag, "batch stored");
         let size = f64::from(u32::try_from(size).unwrap_or(u32::MAX));
         self.batch_size.with_label_values::<&str>(&[]).observe(size);
         self.lag
