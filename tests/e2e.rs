@@ -1051,8 +1051,13 @@ mod command_line {
     fn check_config_ends_with_0_and_changes_nothing() {
         let site = Site::new();
         let both = config_of_both(&site);
-        for name in DAEMONS {
-            let output = call(name, &["--check-config"], &both);
+        let of_daemons = DAEMONS.map(|name| (name, vec!["--check-config"]));
+        let of_commands = [
+            ("compute-ha", vec!["status", "--check-config"]),
+            ("ceilometer-collector-ha", vec!["dbsync", "--check-config"]),
+        ];
+        for (name, args) in of_daemons.into_iter().chain(of_commands) {
+            let output = call(name, &args, &both);
             assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
             assert!(
                 !stdout(&output).is_empty(),

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use super::signals::End;
 use super::workers::Workers;
 use super::{
     ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, agent_state, files, http, logging, output, secret,
@@ -30,19 +31,19 @@ const STUCK_AFTER: u32 = 3;
 const STUCK_MIN: Duration = Duration::from_secs(5);
 
 /// Runs the agent until it is told to end.
-pub fn run(args: &ConfigArgs, check_only: bool) -> Result<(), DaemonError> {
+pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
     let settings = files::load_settings(args, Purpose::Agent)?;
-    let pipeline = files::load_pipeline(&settings.pipeline_cfg_file)?;
-    check(&settings, &pipeline)?;
-    if check_only {
+    let pipeline = load_pipeline(&settings)?;
+    if args.check_config {
         return print_plan(&settings, &pipeline);
     }
+    let runtime = signals::runtime()?;
+    let end = End::listen(&runtime)?;
     let _log = logging::start(&settings.log, None)?;
     let secret = secret::telemetry_secret(&settings)?;
     let agent = Agent::start(&settings, &pipeline, &secret)?;
-    let runtime = signals::runtime()?;
     runtime.spawn(http::serve(settings.agent.http_listen, agent.health()));
-    runtime.block_on(signals::wait_for_end())?;
+    runtime.block_on(end.wait());
     agent.stop();
     runtime.shutdown_background();
     Ok(())
@@ -455,9 +456,10 @@ pub(super) fn print_plan(settings: &Settings, pipeline: &Pipeline) -> Result<(),
     Ok(())
 }
 
-/// Meters in the pipeline that nobody polls, and too many probes: found here because only here
-/// both the pollsters and the files are known.
-fn check(settings: &Settings, pipeline: &Pipeline) -> Result<(), DaemonError> {
+/// Reads the pipeline, and finds meters in it that nobody polls and more probes than a round can
+/// have: here, because only here both the pollsters and the files are known.
+pub(super) fn load_pipeline(settings: &Settings) -> Result<Pipeline, DaemonError> {
+    let pipeline = files::load_pipeline(&settings.pipeline_cfg_file)?;
     let meters = || {
         TABLE
             .iter()
@@ -481,5 +483,5 @@ fn check(settings: &Settings, pipeline: &Pipeline) -> Result<(), DaemonError> {
             Problem::new(Severity::Error, message).about("[compute] storage_server_address");
         return Err(DaemonError::Config(Problems::new(vec![problem])));
     }
-    Ok(())
+    Ok(pipeline)
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
 
+use super::signals::End;
 use super::workers::Workers;
 use super::{
     ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, files, http, logging, output, secret, signals,
@@ -19,6 +20,7 @@ use crate::events::CollectorEvents;
 use crate::model::{Received, Secret};
 use crate::storage::{Database, StoreError, StoreReport};
 use crate::web::Health;
+use crate::wire::Refusal;
 
 /// First pause after a batch that could not be stored; it doubles up to the longest.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
@@ -27,21 +29,22 @@ const RETRY_LONGEST: Duration = Duration::from_secs(1);
 const TROUBLE_AFTER: Duration = Duration::from_secs(5);
 
 /// Runs the collector until it is told to end.
-pub fn run(args: &ConfigArgs, check_only: bool) -> Result<(), DaemonError> {
+pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
     let settings = files::load_settings(args, Purpose::Collector)?;
-    if check_only {
+    if args.check_config {
         return print_plan(&settings);
     }
+    let runtime = signals::runtime()?;
+    let end = End::listen(&runtime)?;
     let _log = logging::start(&settings.log, None)?;
     let secret = secret::telemetry_secret(&settings)?;
-    let runtime = signals::runtime()?;
     runtime.block_on(async {
         let collector = Collector::start(&settings, &secret).await?;
         tokio::spawn(http::serve(
             settings.collector.http_listen,
             collector.health(),
         ));
-        signals::wait_for_end().await?;
+        end.wait().await;
         collector.stop().await;
         Ok(())
     })?;
@@ -52,6 +55,9 @@ pub fn run(args: &ConfigArgs, check_only: bool) -> Result<(), DaemonError> {
 /// Creates or migrates the database's tables.
 pub fn dbsync(args: &ConfigArgs) -> Result<(), DaemonError> {
     let settings = files::load_settings(args, Purpose::Collector)?;
+    if args.check_config {
+        return print_plan(&settings);
+    }
     files::make_state_path(&settings);
     let done = signals::runtime()?
         .block_on(Database::dbsync(&settings.database.connection))
@@ -76,6 +82,7 @@ impl Collector {
             CollectorEvents::new()
                 .map_err(|error| DaemonError::failed("registering metrics", error))?,
         );
+        events.expect_refusals(&Refusal::LABELS);
         let database = open_database(settings).await?;
         let health = Arc::new(CollectorHealth {
             events: Arc::clone(&events),

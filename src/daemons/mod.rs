@@ -54,6 +54,10 @@ pub struct ConfigArgs {
     /// Treat options that nobody knows as errors
     #[arg(long, global = true)]
     pub strict: bool,
+
+    /// Check the configuration, print what would be in force, and exit with 0 or 2
+    #[arg(long, global = true)]
+    pub check_config: bool,
 }
 
 /// Why a program ends other than as asked.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::agent::{self, Agent};
 use super::collector::{self, Collector};
+use super::signals::End;
 use super::status::{self, Format};
 use super::{ConfigArgs, DaemonError, files, http, logging, output, secret, signals};
 use crate::config::{Purpose, Settings};
@@ -20,19 +21,20 @@ const REFRESH: Duration = Duration::from_secs(1);
 const REFRESH_LOG: Duration = Duration::from_secs(10);
 
 /// Runs both until it is told to end.
-pub fn run(args: &ConfigArgs, check_only: bool) -> Result<(), DaemonError> {
+pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
     let settings = files::load_settings(args, Purpose::Everything)?;
-    let pipeline = files::load_pipeline(&settings.pipeline_cfg_file)?;
-    if check_only {
+    let pipeline = agent::load_pipeline(&settings)?;
+    if args.check_config {
         agent::print_plan(&settings, &pipeline)?;
         return collector::print_plan(&settings);
     }
+    let runtime = signals::runtime()?;
+    let end = End::listen(&runtime)?;
     // The screen belongs to the table.
     let log = settings.state_path.join(LOG);
     let is_terminal = io::stdout().is_terminal();
     let _log = logging::start(&settings.log, is_terminal.then_some(log.as_path()))?;
     let secret = secret::telemetry_secret(&settings)?;
-    let runtime = signals::runtime()?;
     runtime.block_on(async {
         let collector = Collector::start(&settings, &secret).await?;
         let agent = Agent::start(&settings, &pipeline, &secret)?;
@@ -42,7 +44,7 @@ pub fn run(args: &ConfigArgs, check_only: bool) -> Result<(), DaemonError> {
             collector.health(),
         ));
         tokio::select! {
-            ended = signals::wait_for_end() => ended?,
+            () = end.wait() => {}
             never = show(&settings, is_terminal) => match never {},
         }
         // The agent first, so that what it still has to say is stored.

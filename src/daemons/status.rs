@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
+use super::signals::End;
 use super::{ConfigArgs, DaemonError, files, output, signals};
 use crate::config::Purpose;
 use crate::model::Secret;
@@ -26,15 +27,22 @@ pub fn run(args: &ConfigArgs, format: Format, watch: Option<Duration>) -> Result
     let connection = files::load_settings(args, Purpose::Operator)?
         .database
         .connection;
-    signals::runtime()?.block_on(async {
-        match watch {
-            None => show(&connection, format).await,
-            Some(period) => tokio::select! {
-                ended = signals::wait_for_end() => ended,
-                failed = watch_with(&connection, format, period) => failed,
-            },
+    if args.check_config {
+        return output::write("the configuration can be used\n");
+    }
+    let runtime = signals::runtime()?;
+    match watch {
+        None => runtime.block_on(show(&connection, format)),
+        Some(period) => {
+            let end = End::listen(&runtime)?;
+            runtime.block_on(async {
+                tokio::select! {
+                    () = end.wait() => Ok(()),
+                    failed = watch_with(&connection, format, period) => failed,
+                }
+            })
         }
-    })
+    }
 }
 
 async fn show(connection: &Secret, format: Format) -> Result<(), DaemonError> {
