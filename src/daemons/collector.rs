@@ -25,6 +25,11 @@ use crate::wire::Refusal;
 /// First pause after a batch that could not be stored; it doubles up to the longest.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_LONGEST: Duration = Duration::from_secs(1);
+/// The same once it is time to end, when there is no time to lose.
+const RETRY_LONGEST_AT_END: Duration = Duration::from_millis(100);
+/// A try that fails so long after it was time to end is the last one: with another wait for a lock
+/// it would outlast [`DRAIN_LIMIT`], and what is lost could not be said.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
 /// How long a batch may take, failing or hanging, before `/healthz` says so.
 const TROUBLE_AFTER: Duration = Duration::from_secs(5);
 
@@ -231,7 +236,6 @@ impl Writer {
     async fn store(&self, batch: Batch) {
         self.health.storing(Some(clock::now()));
         let mut pause = RETRY_FIRST;
-        let mut give_up_at: Option<Instant> = None;
         loop {
             let error = match self.database.store(&batch.messages).await {
                 Ok(report) => {
@@ -244,11 +248,15 @@ impl Writer {
             self.health
                 .events
                 .store_failed(batch.messages.len(), &error, now);
-            if self.stop.is_set() && now >= *give_up_at.get_or_insert(now + DRAIN_LIMIT / 2) {
-                return self.health.events.left_unstored(batch.messages.len());
-            }
+            let longest = match self.stop.since() {
+                Some(since) if now >= since + GIVE_UP_AFTER => {
+                    return self.health.events.left_unstored(batch.messages.len());
+                }
+                Some(_) => RETRY_LONGEST_AT_END,
+                None => RETRY_LONGEST,
+            };
+            pause = (pause * 2).min(longest);
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(RETRY_LONGEST);
         }
     }
 
