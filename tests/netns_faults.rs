@@ -117,14 +117,24 @@ fn a_name_that_resolves_is_probed() {
         "127.0.0.1 localhost\n10.77.1.11 gateway.example\n",
     )
     .unwrap();
-    let _agent = lab.agent(&AgentConfig::new(&["gateway.example"]));
+    let agent = lab.agent(&AgentConfig::new(&["gateway.example"]));
     lab.wait_for_node("the named gateway", |node| verdict(node) == "reachable");
     // The address that is known outlives the name.
     fs::write(etc.join("hosts"), "127.0.0.1 localhost\n").unwrap();
     lab.silence("gw1", true);
-    lab.wait_for_node("the named gateway to be lost", |node| {
+    let node = lab.wait_for_node("the named gateway to be lost", |node| {
         verdict(node) == "lost"
     });
+
+    // And it outlives the agent.
+    let epoch = |node: &Value| node["heartbeat"]["epoch"].as_u64().unwrap();
+    let before = epoch(&node);
+    agent.kill();
+    let _agent = lab.agent(&AgentConfig::new(&["gateway.example"]));
+    lab.wait_for_node("it to be lost still", |node| {
+        epoch(node) > before && verdict(node) == "lost"
+    });
+    assert_eq!(lab.failures(), [], "its address is known");
 }
 
 #[test]
@@ -225,6 +235,40 @@ fn stopped_for_five_seconds() {
         missed.rsplit(' ').next().unwrap().parse::<f64>().unwrap() >= 9.0,
         "{missed}"
     );
+}
+
+/// A round that was slept through says nothing, whatever it saw before and after.
+#[test]
+fn stopped_in_the_middle_of_a_round() {
+    let lab = Lab::new();
+    let _collector = lab.collector();
+    let [first, _] = Family::V4.gateways();
+    let mut wanted = AgentConfig::new(&[first]).compute("ping_count = 1\nping_timeout = 3");
+    wanted.interval = "4";
+    let agent = lab.agent(&wanted);
+    lab.wait_for_node("storage to be reached", |node| verdict(node) == "reachable");
+    // The one probe of the next round is dropped, so that the round waits for three seconds.
+    lab.inside(
+        "gw1",
+        "iptables -A INPUT -p icmp --icmp-type echo-request -j DROP",
+    );
+    wait_for("a round's probe", || {
+        let rules = lab.inside("gw1", "iptables -nvxL INPUT");
+        let dropped = rules.lines().last()?.split_whitespace().next()?;
+        (dropped != "0").then_some(())
+    });
+    agent.signal(Signal::SIGSTOP);
+    wait_for("the round's time to be over", || {
+        heartbeat_age(&lab).filter(|age| *age > 4.5)
+    });
+    lab.inside("gw1", "iptables -F INPUT");
+    agent.signal(Signal::SIGCONT);
+    wait_for("the round to say nothing", || {
+        let (failed, reason) = lab.failures().pop()?;
+        let expected = format!("{HOST}/storage_connectivity");
+        (failed == expected && reason == "timers_late").then_some(())
+    });
+    no_zero(&lab);
 }
 
 /// A control group that gives the process a thousandth of a core, in the layout of this machine.

@@ -13,7 +13,7 @@ mod support;
 use nix::sys::signal::Signal;
 use support::lab::{AgentConfig, Family, Lab, gateway, gateway_status, verdict};
 use support::process::Process;
-use support::{first_zero_after, query, wait_for, wall_clock};
+use support::{first_zero_after, query, volumes, wait_for, wall_clock};
 
 /// A lab whose node has been seen to reach both gateways.
 fn healthy(family: Family, compute: &str) -> (Lab, Process, Process) {
@@ -173,18 +173,91 @@ fn icmp_errors_are_losses_on_an_unprivileged_socket_v6() {
 }
 
 /// Nobody answers the neighbour's question: our own stack says so, and it is evidence.
-#[test]
-fn a_neighbour_that_is_gone_is_a_loss() {
-    let (lab, _collector, _agent) = healthy(Family::V4, "");
+fn neighbours_are_gone(family: Family, unprivileged: bool) {
+    let lab = Lab::new();
+    if unprivileged {
+        lab.inside(
+            "node",
+            "sysctl -qw net.ipv4.ping_group_range='0 2147483647'",
+        );
+    }
+    let _collector = lab.collector();
+    let _agent = lab.agent(&AgentConfig::new(&family.gateways()));
+    lab.wait_for_node("storage to be reached", |node| verdict(node) == "reachable");
     lab.inside("gw1", "ip link set st0 down");
     lab.inside("gw2", "ip link set st0 down");
     lab.inside("node", "ip neigh flush dev st0");
-    let [first, _] = Family::V4.gateways();
+    let [first, _] = family.gateways();
     lab.wait_for_node("the stack to say unreachable", |node| {
         gateway_status(node, first) == "unreachable"
     });
     lab.wait_for_node("storage to be lost", |node| verdict(node) == "lost");
     assert_eq!(lab.failures(), []);
+}
+
+#[test]
+fn a_neighbour_that_is_gone_is_a_loss_v4() {
+    neighbours_are_gone(Family::V4, false);
+}
+
+#[test]
+fn a_neighbour_that_is_gone_is_a_loss_v6() {
+    neighbours_are_gone(Family::V6, false);
+}
+
+#[test]
+fn a_neighbour_that_is_gone_is_a_loss_on_an_unprivileged_socket_v4() {
+    neighbours_are_gone(Family::V4, true);
+}
+
+#[test]
+fn a_neighbour_that_is_gone_is_a_loss_on_an_unprivileged_socket_v6() {
+    neighbours_are_gone(Family::V6, true);
+}
+
+/// Our probes leave by the right interface, and the gateways' answers come in by another.
+fn answers_come_around(family: Family) {
+    let (lab, _collector, _agent) = healthy(family, "");
+    let (flag, controller) = (family.flag(), family.controller_on_storage());
+    let (node, bits) = family.node_on_storage();
+    // Without the filter below the gateways would send along the short way that the router names.
+    lab.inside(
+        "ctl",
+        "sysctl -qw net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.st0.send_redirects=0",
+    );
+    lab.inside(
+        "ctl",
+        &format!(
+            "ip {flag} route add {node}/{bits} via {}",
+            family.node_on_management()
+        ),
+    );
+    for gateway in ["gw1", "gw2"] {
+        lab.inside(
+            gateway,
+            "sysctl -qw net.ipv4.conf.st0.accept_redirects=0 net.ipv6.conf.st0.accept_redirects=0",
+        );
+        lab.inside(
+            gateway,
+            &format!("ip {flag} route add {node}/{bits} via {controller}"),
+        );
+    }
+    let [first, _] = family.gateways();
+    lab.wait_for_node("answers by the wrong interface", |node| {
+        gateway_status(node, first) == "wrong_path"
+    });
+    lab.wait_for_node("storage to be lost", |node| verdict(node) == "lost");
+    assert_eq!(lab.failures(), []);
+}
+
+#[test]
+fn an_answer_that_comes_around_is_no_answer_v4() {
+    answers_come_around(Family::V4);
+}
+
+#[test]
+fn an_answer_that_comes_around_is_no_answer_v6() {
+    answers_come_around(Family::V6);
 }
 
 /// The ways in which a node loses its own side of the storage path.
@@ -297,6 +370,60 @@ fn a_configured_interface_is_the_only_one_that_counts() {
         lab.wait_for_node("storage to be back", |node| verdict(node) == "reachable");
         assert_eq!(lab.failures(), []);
     }
+}
+
+/// On a link that is up, an address without a route still answers whoever insists on that link;
+/// storage traffic doesn't insist, so it doesn't count.
+#[test]
+fn a_configured_interface_needs_a_route_by_it() {
+    let (lab, _collector, _agent) = healthy(Family::V4, "storage_interface = st0");
+    lab.default_route_over_management();
+    lab.inside("node", "ip route del 10.77.1.0/24 dev st0");
+    let [first, _] = Family::V4.gateways();
+    assert!(lab.succeeds("node", &format!("ping -c1 -W1 -I st0 {first}")));
+    lab.wait_for_node("the missing route", |node| {
+        gateway_status(node, first) == "local_path_lost"
+    });
+    lab.wait_for_node("storage to be lost", |node| verdict(node) == "lost");
+    assert_eq!(lab.failures(), []);
+}
+
+/// The link goes down between the probes and the verdict: the round that runs names the reason.
+#[test]
+fn a_link_lost_while_a_round_runs_is_named_by_that_round() {
+    let lab = Lab::new();
+    let _collector = lab.collector();
+    let [first, _] = Family::V4.gateways();
+    let mut wanted = AgentConfig::new(&[first]).compute("ping_count = 1\nping_timeout = 3");
+    wanted.interval = "4";
+    let _agent = lab.agent(&wanted);
+    lab.wait_for_node("storage to be reached", |node| verdict(node) == "reachable");
+    // From now on a round takes three of its four seconds.
+    lab.inside(
+        "gw1",
+        "iptables -A INPUT -p icmp --icmp-type echo-request -j DROP",
+    );
+    lab.wait_for_node("a silent gateway", |node| {
+        gateway_status(node, first) == "silent"
+    });
+    let probes = || {
+        let rules = lab.inside("gw1", "iptables -nvxL INPUT");
+        let rule = rules.lines().last().unwrap();
+        rule.split_whitespace()
+            .next()
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+    };
+    let before = probes();
+    wait_for("the next round's probe", || {
+        (probes() > before).then_some(())
+    });
+    let statuses = || volumes(&lab.database(), "storage_gateway.status");
+    let stored = statuses().len();
+    lab.inside("node", "ip link set st0 down");
+    let status = wait_for("that round's status", || statuses().get(stored).copied());
+    assert_eq!(status, 4.0, "local_path_lost");
 }
 
 /// The same cuts on a node that no gateway ever answered: nothing is known, and the reason is said.
@@ -434,35 +561,31 @@ fn a_publisher_over_the_cut_network_doesnt_hold_up_the_other() {
         "udp://10.77.2.1:4953".into(),
     ];
     let _agent = lab.agent(&wanted);
-    lab.wait_for_node("storage to be reached", |node| verdict(node) == "reachable");
+    let fresh_paths = |node: &serde_json::Value| {
+        let paths = node["paths"].as_array().map_or(&[][..], Vec::as_slice);
+        paths.iter().filter(|path| path["fresh"] == true).count()
+    };
+    lab.wait_for_node("both paths", |node| fresh_paths(node) == 2);
     let cut_at = wall_clock();
     lab.inside("node", "ip link set st0 down");
     let took = seconds_to_stored_zero(&lab, cut_at);
     assert!(took <= 3.0, "stored after {took:.2} s");
+    lab.wait_for_node("one path to be quiet", |node| fresh_paths(node) == 1);
     // And it is used again once it is back.
     lab.inside(
         "node",
         "ip link set st0 up; ip route replace 10.77.1.0/24 dev st0 src 10.77.1.2",
     );
-    lab.wait_for_node("both paths", |node| {
-        node["paths"]
-            .as_array()
-            .is_some_and(|paths| paths.len() == 2 && paths.iter().all(|path| path["fresh"] == true))
-    });
+    lab.wait_for_node("both paths again", |node| fresh_paths(node) == 2);
 }
 
-/// Gateways, publisher and collector without a single IPv4 packet.
+/// A publisher's socket has a source address, and that address goes.
 #[test]
-fn everything_over_ipv6() {
-    let lab = Lab::new();
-    let _collector = lab.collector();
-    let mut wanted = AgentConfig::new(&Family::V6.gateways());
-    wanted.publishers = vec!["udp://[fd77:2::1]:4953".into()];
-    for namespace in ["node", "ctl", "gw1", "gw2"] {
-        lab.inside(namespace, "ip -4 addr flush dev st0");
-    }
-    lab.inside("node", "ip -4 addr flush dev mg0");
-    let _agent = lab.agent(&wanted);
-    let node = lab.wait_for_node("storage to be reached", |node| verdict(node) == "reachable");
-    assert_eq!(node["paths"][0]["path"], "udp://[fd77:2::1]:4953");
+fn a_publisher_outlives_its_own_address() {
+    let (lab, _collector, _agent) = healthy(Family::V4, "");
+    lab.inside(
+        "node",
+        "ip addr add 10.77.2.3/24 dev mg0; ip addr del 10.77.2.2/24 dev mg0; ip addr replace 10.77.2.3/24 dev mg0",
+    );
+    lab.wait_for_rounds(3);
 }

@@ -71,6 +71,28 @@ impl Family {
         }
     }
 
+    pub fn controller_on_storage(self) -> &'static str {
+        match self {
+            Family::V4 => "10.77.1.254",
+            Family::V6 => "fd77:1::254",
+        }
+    }
+
+    pub fn node_on_management(self) -> &'static str {
+        match self {
+            Family::V4 => "10.77.2.2",
+            Family::V6 => "fd77:2::2",
+        }
+    }
+
+    /// The node's address on the storage network, and how many bits an address has.
+    pub fn node_on_storage(self) -> (&'static str, u8) {
+        match self {
+            Family::V4 => ("10.77.1.2", 32),
+            Family::V6 => ("fd77:1::2", 128),
+        }
+    }
+
     pub fn controller_mgmt(self) -> &'static str {
         match self {
             Family::V4 => "10.77.2.1",

@@ -39,3 +39,20 @@ fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
         .map(|address| address.ip())
         .collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_stops_resolving_keeps_its_address_and_is_tried_again_soon() {
+        let memory = SharedMemory::default();
+        let known: IpAddr = "192.0.2.1".parse().unwrap();
+        // No resolver is asked about a name with an empty part.
+        let name = "gateway..invalid";
+        memory.resolved(name, &[known]);
+        assert_eq!(refresh(&[name.to_owned()], &memory), RETRY);
+        assert_eq!(memory.address_of(name), Some(known));
+        assert_eq!(refresh(&["127.0.0.1".to_owned()], &memory), REFRESH);
+    }
+}
