@@ -165,6 +165,8 @@ fn all_of_the_agents() -> String {
     events.published("udp://c:1", 1);
     events.publish_failed("udp://c:1", 1, &io::Error::other("x"), now);
     events.publisher_dropped("udp://c:1", 1);
+    let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+    events.publisher_refused("udp://c:1", &refused, now);
     events.metrics().render()
 }
 

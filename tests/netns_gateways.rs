@@ -589,3 +589,19 @@ fn a_publisher_outlives_its_own_address() {
     );
     lab.wait_for_rounds(3);
 }
+
+/// Gateways, publisher and collector without a single IPv4 packet.
+#[test]
+fn everything_over_ipv6() {
+    let lab = Lab::new();
+    let _collector = lab.collector();
+    let mut wanted = AgentConfig::new(&Family::V6.gateways());
+    wanted.publishers = vec!["udp://[fd77:2::1]:4953".into()];
+    for namespace in ["node", "ctl", "gw1", "gw2"] {
+        lab.inside(namespace, "ip -4 addr flush dev st0");
+    }
+    lab.inside("node", "ip -4 addr flush dev mg0");
+    let _agent = lab.agent(&wanted);
+    let node = lab.wait_for_node("storage to be reached", |node| verdict(node) == "reachable");
+    assert_eq!(node["paths"][0]["path"], "udp://[fd77:2::1]:4953");
+}

@@ -15,10 +15,6 @@ struct Args {
     #[command(flatten)]
     config: ConfigArgs,
 
-    /// Check the configuration, print what would be in force, and exit with 0 or 2
-    #[arg(long)]
-    check_config: bool,
-
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -33,7 +29,7 @@ enum Command {
 fn main() -> ExitCode {
     let args = Args::parse();
     daemons::exit(match args.command {
-        None => collector::run(&args.config, args.check_config),
+        None => collector::run(&args.config),
         Some(Command::Dbsync) => collector::dbsync(&args.config),
     })
 }

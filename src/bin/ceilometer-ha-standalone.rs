@@ -15,13 +15,9 @@ use clap::Parser;
 struct Args {
     #[command(flatten)]
     config: ConfigArgs,
-
-    /// Check the configuration, print what would be in force, and exit with 0 or 2
-    #[arg(long)]
-    check_config: bool,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    daemons::exit(standalone::run(&args.config, args.check_config))
+    daemons::exit(standalone::run(&args.config))
 }

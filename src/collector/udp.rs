@@ -24,6 +24,9 @@ use crate::wire;
 pub const RECEIVE_BUFFER: usize = 25 * 1024 * 1024;
 /// The largest datagram there is.
 const DATAGRAM_MAX: usize = 65_536;
+/// How long, once it is time to stop, what the kernel has taken in already is still read. The whole
+/// buffer takes half a second; more comes only from somebody who doesn't stop sending, and is lost.
+const DRAIN_MAX: Duration = Duration::from_secs(2);
 /// How long a stop may go unnoticed on a quiet socket.
 const STOP_CHECK: Duration = Duration::from_millis(100);
 
@@ -61,7 +64,7 @@ impl UdpReceiver {
         getsockopt(&self.socket, sockopt::RcvBuf).unwrap_or(0)
     }
 
-    /// Receives until `stop`. Blocks its thread.
+    /// Receives until `stop`, and then what the kernel still holds. Blocks its thread.
     pub fn run(
         mut self,
         secret: &Secret,
@@ -70,27 +73,35 @@ impl UdpReceiver {
         stop: &AtomicBool,
     ) {
         let mut buffer = vec![0; DATAGRAM_MAX];
-        while !stop.load(Ordering::Relaxed) {
-            match self.receive(&mut buffer, events) {
-                Ok((length, from)) => {
-                    let datagram = buffer.get(..length).unwrap_or_default();
-                    take_in(datagram, from, secret, out, events);
-                }
-                Err(Errno::EAGAIN | Errno::EINTR) => {}
-                Err(errno) => events.receive_failed(&errno.into(), clock::now()),
+        let mut next = |flags| match self.receive(&mut buffer, flags, events) {
+            Ok((length, from)) => {
+                let datagram = buffer.get(..length).unwrap_or_default();
+                take_in(datagram, from, secret, out, events);
+                true
             }
+            Err(Errno::EINTR) => true,
+            Err(Errno::EAGAIN) => false,
+            Err(errno) => {
+                events.receive_failed(&errno.into(), clock::now());
+                false
+            }
+        };
+        while !stop.load(Ordering::Relaxed) {
+            next(MsgFlags::empty());
         }
+        let deadline = clock::now() + DRAIN_MAX;
+        while next(MsgFlags::MSG_DONTWAIT) && clock::now() < deadline {}
     }
 
     fn receive(
         &mut self,
         buffer: &mut [u8],
+        flags: MsgFlags,
         events: &CollectorEvents,
     ) -> nix::Result<(usize, Option<SocketAddr>)> {
         let mut parts = [IoSliceMut::new(buffer)];
         let fd = self.socket.as_raw_fd();
-        let message =
-            recvmsg::<SockaddrStorage>(fd, &mut parts, Some(&mut self.control), MsgFlags::empty())?;
+        let message = recvmsg::<SockaddrStorage>(fd, &mut parts, Some(&mut self.control), flags)?;
         for control in message.cmsgs().into_iter().flatten() {
             if let ControlMessageOwned::RxqOvfl(total) = control
                 && total != self.dropped

@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use super::signals::End;
 use super::workers::Workers;
 use super::{
-    ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, agent_state, files, http, logging, secret, signals,
+    ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, agent_state, files, http, logging, output, secret,
+    signals,
 };
 use crate::clock;
 use crate::config::{self, Problem, Problems, Purpose, Settings, Severity};
@@ -29,20 +31,19 @@ const STUCK_AFTER: u32 = 3;
 const STUCK_MIN: Duration = Duration::from_secs(5);
 
 /// Runs the agent until it is told to end.
-pub fn run(args: &ConfigArgs, check_only: bool) -> Result<(), DaemonError> {
+pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
     let settings = files::load_settings(args, Purpose::Agent)?;
-    let pipeline = files::load_pipeline(&settings.pipeline_cfg_file)?;
-    check(&settings, &pipeline)?;
-    if check_only {
-        print_plan(&settings, &pipeline);
-        return Ok(());
+    let pipeline = load_pipeline(&settings)?;
+    if args.check_config {
+        return print_plan(&settings, &pipeline);
     }
+    let runtime = signals::runtime()?;
+    let end = End::listen(&runtime)?;
     let _log = logging::start(&settings.log, None)?;
     let secret = secret::telemetry_secret(&settings)?;
     let agent = Agent::start(&settings, &pipeline, &secret)?;
-    let runtime = signals::runtime()?;
     runtime.spawn(http::serve(settings.agent.http_listen, agent.health()));
-    runtime.block_on(signals::wait_for_end())?;
+    runtime.block_on(end.wait());
     agent.stop();
     runtime.shutdown_background();
     Ok(())
@@ -267,10 +268,14 @@ fn publish_loop(mut publisher: Box<dyn Publish>, queue: &Queue, events: &AgentEv
             sent,
             failed,
             error,
+            refused,
         } = publisher.publish(&batch);
         events.published(publisher.path(), sent);
         if let Some(error) = error {
             events.publish_failed(publisher.path(), failed, &error, clock::now());
+        }
+        if let Some(error) = refused {
+            events.publisher_refused(publisher.path(), &error, clock::now());
         }
     }
 }
@@ -412,43 +417,49 @@ impl Health for AgentHealth {
 }
 
 /// What will be in force, for `--check-config`.
-pub(super) fn print_plan(settings: &Settings, pipeline: &Pipeline) {
+pub(super) fn print_plan(settings: &Settings, pipeline: &Pipeline) -> Result<(), DaemonError> {
     let compute = &settings.compute;
-    println!(
+    output::line(format_args!(
         "host {}, state in {}",
         settings.host,
         settings.state_path.display()
-    );
-    println!("gateways {}", compute.gateways.join(", "));
+    ))?;
+    output::line(format_args!("gateways {}", compute.gateways.join(", ")))?;
     for source in &pipeline.sources {
-        println!(
+        output::line(format_args!(
             "source {} every {:?} to {}",
             source.name,
             source.interval,
             source.sinks.join(", ")
-        );
+        ))?;
         for entry in pollsters_of(source, settings) {
-            println!("  pollster {}", entry.name);
+            output::line(format_args!("  pollster {}", entry.name))?;
         }
         let timeout = config::effective_timeout(source.interval, compute);
-        println!(
+        output::line(format_args!(
             "  {} probes, {:?} apart, wait {timeout:?} for their reply",
             compute.ping_count, compute.ping_interval
-        );
+        ))?;
     }
     for sink in &pipeline.sinks {
         for publisher in &sink.publishers {
-            println!("sink {} publishes to {}", sink.name, publisher.path());
+            output::line(format_args!(
+                "sink {} publishes to {}",
+                sink.name,
+                publisher.path()
+            ))?;
         }
     }
     if let Some(address) = settings.agent.http_listen {
-        println!("serves /healthz and /metrics on {address}");
+        output::line(format_args!("serves /healthz and /metrics on {address}"))?;
     }
+    Ok(())
 }
 
-/// Meters in the pipeline that nobody polls, and too many probes: found here because only here
-/// both the pollsters and the files are known.
-fn check(settings: &Settings, pipeline: &Pipeline) -> Result<(), DaemonError> {
+/// Reads the pipeline, and finds meters in it that nobody polls and more probes than a round can
+/// have: here, because only here both the pollsters and the files are known.
+pub(super) fn load_pipeline(settings: &Settings) -> Result<Pipeline, DaemonError> {
+    let pipeline = files::load_pipeline(&settings.pipeline_cfg_file)?;
     let meters = || {
         TABLE
             .iter()
@@ -457,10 +468,10 @@ fn check(settings: &Settings, pipeline: &Pipeline) -> Result<(), DaemonError> {
     };
     for name in pipeline.meter_names() {
         if !meters().any(|meter| matches(name, meter)) && name != meters::POLLSTER_FAILED.name {
-            eprintln!(
+            output::complain(format_args!(
                 "warning: {}: no pollster of this version yields {name}",
                 settings.pipeline_cfg_file.display()
-            );
+            ));
         }
     }
     let probes = settings.compute.gateways.len() * usize::from(settings.compute.ping_count);
@@ -472,5 +483,5 @@ fn check(settings: &Settings, pipeline: &Pipeline) -> Result<(), DaemonError> {
             Problem::new(Severity::Error, message).about("[compute] storage_server_address");
         return Err(DaemonError::Config(Problems::new(vec![problem])));
     }
-    Ok(())
+    Ok(pipeline)
 }

@@ -7,8 +7,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
 
+use super::signals::End;
 use super::workers::Workers;
-use super::{ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, files, http, logging, secret, signals};
+use super::{
+    ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, files, http, logging, output, secret, signals,
+};
 use crate::clock;
 use crate::collector::batch::{self, Arrived, Batch};
 use crate::collector::udp::{RECEIVE_BUFFER, UdpReceiver};
@@ -17,30 +20,36 @@ use crate::events::CollectorEvents;
 use crate::model::{Received, Secret};
 use crate::storage::{Database, StoreError, StoreReport};
 use crate::web::Health;
+use crate::wire::Refusal;
 
 /// First pause after a batch that could not be stored; it doubles up to the longest.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
 const RETRY_LONGEST: Duration = Duration::from_secs(1);
-/// How long storing may fail before `/healthz` says so.
+/// The same once it is time to end, when there is no time to lose.
+const RETRY_LONGEST_AT_END: Duration = Duration::from_millis(100);
+/// A try that fails so long after it was time to end is the last one: with another wait for a lock
+/// it would outlast [`DRAIN_LIMIT`], and what is lost could not be said.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
+/// How long a batch may take, failing or hanging, before `/healthz` says so.
 const TROUBLE_AFTER: Duration = Duration::from_secs(5);
 
 /// Runs the collector until it is told to end.
-pub fn run(args: &ConfigArgs, check_only: bool) -> Result<(), DaemonError> {
+pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
     let settings = files::load_settings(args, Purpose::Collector)?;
-    if check_only {
-        print_plan(&settings);
-        return Ok(());
+    if args.check_config {
+        return print_plan(&settings);
     }
+    let runtime = signals::runtime()?;
+    let end = End::listen(&runtime)?;
     let _log = logging::start(&settings.log, None)?;
     let secret = secret::telemetry_secret(&settings)?;
-    let runtime = signals::runtime()?;
     runtime.block_on(async {
         let collector = Collector::start(&settings, &secret).await?;
         tokio::spawn(http::serve(
             settings.collector.http_listen,
             collector.health(),
         ));
-        signals::wait_for_end().await?;
+        end.wait().await;
         collector.stop().await;
         Ok(())
     })?;
@@ -50,19 +59,16 @@ pub fn run(args: &ConfigArgs, check_only: bool) -> Result<(), DaemonError> {
 
 /// Creates or migrates the database's tables.
 pub fn dbsync(args: &ConfigArgs) -> Result<(), DaemonError> {
-    let connection = files::load_settings(args, Purpose::Collector)?
-        .database
-        .connection;
+    let settings = files::load_settings(args, Purpose::Collector)?;
+    if args.check_config {
+        return print_plan(&settings);
+    }
+    files::make_state_path(&settings);
     let done = signals::runtime()?
-        .block_on(Database::dbsync(&connection))
+        .block_on(Database::dbsync(&settings.database.connection))
         .map_err(|error| DaemonError::failed("dbsync", error))?;
-    if done.is_empty() {
-        println!("nothing to do: the tables are up to date");
-    }
-    for line in done {
-        println!("{line}");
-    }
-    Ok(())
+    done.iter()
+        .try_for_each(|line| output::line(format_args!("{line}")))
 }
 
 /// A running collector.
@@ -81,10 +87,11 @@ impl Collector {
             CollectorEvents::new()
                 .map_err(|error| DaemonError::failed("registering metrics", error))?,
         );
+        events.expect_refusals(&Refusal::LABELS);
         let database = open_database(settings).await?;
         let health = Arc::new(CollectorHealth {
             events: Arc::clone(&events),
-            failing_since: Mutex::default(),
+            storing_since: Mutex::default(),
         });
         let (sender, receiver) = tokio::sync::mpsc::channel(batch::WAITING_MAX);
         let stop = Stop::default();
@@ -142,6 +149,7 @@ impl Collector {
 
 /// The embedded database makes its own tables: there is nobody to ask for a `dbsync` first.
 async fn open_database(settings: &Settings) -> Result<Database, DaemonError> {
+    files::make_state_path(settings);
     let connection = &settings.database.connection;
     let failed = |what: &str| {
         let what = what.to_owned();
@@ -175,7 +183,7 @@ fn bind(
 }
 
 /// What will be in force, for `--check-config`.
-pub(super) fn print_plan(settings: &Settings) {
+pub(super) fn print_plan(settings: &Settings) -> Result<(), DaemonError> {
     let CollectorSettings {
         udp_address,
         udp_port,
@@ -184,13 +192,21 @@ pub(super) fn print_plan(settings: &Settings) {
         http_listen,
     } = &settings.collector;
     match udp_address {
-        Some(ip) => println!("receives on udp {}", SocketAddr::new(*ip, *udp_port)),
-        None => println!("receives nothing: [collector] udp_address is empty"),
+        Some(ip) => output::line(format_args!(
+            "receives on udp {}",
+            SocketAddr::new(*ip, *udp_port)
+        ))?,
+        None => output::line(format_args!(
+            "receives nothing: [collector] udp_address is empty"
+        ))?,
     }
-    println!("stores up to {batch_size} messages at once, after {batch_timeout:?} at the latest");
+    output::line(format_args!(
+        "stores up to {batch_size} messages at once, after {batch_timeout:?} at the latest"
+    ))?;
     if let Some(address) = http_listen {
-        println!("serves /healthz and /metrics on {address}");
+        output::line(format_args!("serves /healthz and /metrics on {address}"))?;
     }
+    Ok(())
 }
 
 /// Stores batch after batch.
@@ -218,26 +234,29 @@ impl Writer {
     /// Tries until it is stored: what was received is not given up because a disk is full or
     /// somebody holds a lock. At the end of the process it is tried for as long as the drain lasts.
     async fn store(&self, batch: Batch) {
+        self.health.storing(Some(clock::now()));
         let mut pause = RETRY_FIRST;
-        let mut give_up_at: Option<Instant> = None;
         loop {
             let error = match self.database.store(&batch.messages).await {
                 Ok(report) => {
-                    self.health.is_storing(None);
+                    self.health.storing(None);
                     return self.report(&batch, &report);
                 }
                 Err(error) => error,
             };
             let now = clock::now();
-            self.health.is_storing(Some(now));
             self.health
                 .events
                 .store_failed(batch.messages.len(), &error, now);
-            if self.stop.is_set() && now >= *give_up_at.get_or_insert(now + DRAIN_LIMIT / 2) {
-                return self.health.events.left_unstored(batch.messages.len());
-            }
+            let longest = match self.stop.since() {
+                Some(since) if now >= since + GIVE_UP_AFTER => {
+                    return self.health.events.left_unstored(batch.messages.len());
+                }
+                Some(_) => RETRY_LONGEST_AT_END,
+                None => RETRY_LONGEST,
+            };
+            pause = (pause * 2).min(longest);
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(RETRY_LONGEST);
         }
     }
 
@@ -269,28 +288,28 @@ impl Writer {
 
 struct CollectorHealth {
     events: Arc<CollectorEvents>,
-    failing_since: Mutex<Option<Instant>>,
+    /// Since when one and the same batch is being stored.
+    storing_since: Mutex<Option<Instant>>,
 }
 
 impl CollectorHealth {
-    fn is_storing(&self, failed_at: Option<Instant>) {
-        let mut since = self
-            .failing_since
+    fn storing(&self, since: Option<Instant>) {
+        *self
+            .storing_since
             .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *since = failed_at.map(|now| since.unwrap_or(now));
+            .unwrap_or_else(PoisonError::into_inner) = since;
     }
 }
 
 impl Health for CollectorHealth {
     fn trouble(&self) -> Option<String> {
         let since = (*self
-            .failing_since
+            .storing_since
             .lock()
             .unwrap_or_else(PoisonError::into_inner))?;
-        let failing = clock::now().saturating_duration_since(since);
-        (failing >= TROUBLE_AFTER)
-            .then(|| format!("nothing could be stored for {} s", failing.as_secs()))
+        let trying = clock::now().saturating_duration_since(since);
+        (trying >= TROUBLE_AFTER)
+            .then(|| format!("nothing could be stored for {} s", trying.as_secs()))
     }
 
     fn metrics(&self) -> String {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{ConfigArgs, DaemonError};
+use super::{ConfigArgs, DaemonError, output};
 use crate::config::{self, ConfigText, Problem, Purpose, Settings};
 
 /// Reads and checks the configuration: files in the order given, then the files of directories,
@@ -36,6 +36,16 @@ pub(super) fn load_pipeline(path: &Path) -> Result<crate::pipeline::Pipeline, Da
     Ok(pipeline)
 }
 
+/// Makes `state_path`, where the embedded database is unless an option says otherwise. Where that
+/// fails, whoever needs it will say so with more reason; here it is only a hint.
+#[cfg(feature = "collector")]
+pub(super) fn make_state_path(settings: &Settings) {
+    if let Err(error) = fs::create_dir_all(&settings.state_path) {
+        let path = settings.state_path.display();
+        output::complain(format_args!("warning: making {path} failed: {error}"));
+    }
+}
+
 /// A file that can't be read.
 pub fn read_error(path: &Path, source: std::io::Error) -> DaemonError {
     DaemonError::Read {
@@ -55,7 +65,7 @@ fn read(path: &Path) -> Result<ConfigText, DaemonError> {
 /// Says on stderr what is odd about a file that can be used.
 fn print(problems: &[Problem]) {
     for problem in problems {
-        eprintln!("{}: {problem}", problem.severity);
+        output::complain(format_args!("{}: {problem}", problem.severity));
     }
 }
 

@@ -1,4 +1,4 @@
-//! Sets the log up: one line an event, to stderr or a file, never waiting for either.
+//! Sets the log up: one line an event, to stderr, a file, or both, never waiting for either.
 
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal};
@@ -6,7 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use tracing::level_filters::LevelFilter;
-use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriterExt};
 
 use super::DaemonError;
 use crate::config::LogSettings;
@@ -17,7 +18,7 @@ const LINES_MAX: usize = 16_384;
 
 /// Keeps the log going; what is still waiting is written when it is dropped.
 pub(super) struct LogGuard {
-    _guards: Vec<WorkerGuard>,
+    guards: Vec<WorkerGuard>,
 }
 
 /// Starts logging as configured. `instead_of_stderr` takes what would go to a terminal that is
@@ -32,20 +33,41 @@ pub(super) fn start(
         (false, false) => LevelFilter::WARN,
     };
     let file = settings.file.as_deref().or(instead_of_stderr);
-    let (writer, guard) = match file {
-        Some(path) => writer(open(path)?),
-        None => writer(io::stderr()),
+    // A log that goes nowhere would help nobody.
+    let to_stderr = instead_of_stderr.is_none() && (settings.use_stderr || file.is_none());
+    let mut log = LogGuard { guards: Vec::new() };
+    let in_file = match file {
+        Some(path) => log.outlet(open(path)?),
+        None => nowhere(),
+    };
+    let on_stderr = if to_stderr {
+        log.outlet(io::stderr())
+    } else {
+        nowhere()
     };
     tracing_subscriber::fmt()
         .with_max_level(level)
         .with_target(false)
         .with_ansi(file.is_none() && io::stderr().is_terminal())
-        .with_writer(writer)
+        .with_writer(in_file.and(on_stderr))
         .init();
     end_on_panic();
-    Ok(LogGuard {
-        _guards: vec![guard],
-    })
+    Ok(log)
+}
+
+impl LogGuard {
+    fn outlet(&mut self, to: impl io::Write + Send + 'static) -> BoxMakeWriter {
+        let (writer, guard) = NonBlockingBuilder::default()
+            .lossy(true)
+            .buffered_lines_limit(LINES_MAX)
+            .finish(to);
+        self.guards.push(guard);
+        BoxMakeWriter::new(writer)
+    }
+}
+
+fn nowhere() -> BoxMakeWriter {
+    BoxMakeWriter::new(io::sink)
 }
 
 fn open(path: &Path) -> Result<std::fs::File, DaemonError> {
@@ -59,13 +81,6 @@ fn open(path: &Path) -> Result<std::fs::File, DaemonError> {
         .mode(0o640)
         .open(path)
         .map_err(|error| DaemonError::failed(format!("opening the log {}", path.display()), error))
-}
-
-fn writer(to: impl io::Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
-    NonBlockingBuilder::default()
-        .lossy(true)
-        .buffered_lines_limit(LINES_MAX)
-        .finish(to)
 }
 
 /// A thread that panicked would leave a daemon that lives and does half its job. Ending at once is

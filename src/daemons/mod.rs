@@ -12,6 +12,7 @@ mod files;
 mod http;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod logging;
+mod output;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod secret;
 mod signals;
@@ -41,17 +42,22 @@ pub struct ConfigArgs {
     #[arg(
         long = "config-file",
         value_name = "FILE",
+        global = true,
         default_value = "/etc/ceilometer/ceilometer_ha.conf"
     )]
     pub config_file: Vec<PathBuf>,
 
     /// Directory of further files, read in order of their names (*.conf)
-    #[arg(long = "config-dir", value_name = "DIR")]
+    #[arg(long = "config-dir", value_name = "DIR", global = true)]
     pub config_dir: Vec<PathBuf>,
 
     /// Treat options that nobody knows as errors
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub strict: bool,
+
+    /// Check the configuration, print what would be in force, and exit with 0 or 2
+    #[arg(long, global = true)]
+    pub check_config: bool,
 }
 
 /// Why a program ends other than as asked.
@@ -68,6 +74,9 @@ pub enum DaemonError {
         /// Why.
         source: std::io::Error,
     },
+    /// Whoever read stdout has gone, as `head` does: nothing is left to do, and nobody to tell.
+    #[error("nobody reads stdout any more")]
+    Unread,
     /// Anything else: exit code 1.
     #[error("{what} failed")]
     Failed {
@@ -90,9 +99,10 @@ impl DaemonError {
         }
     }
 
-    /// 2 for wrong use or configuration, 1 for the rest.
+    /// 2 for wrong use or configuration, 1 for the rest that is an error at all.
     pub fn exit_code(&self) -> u8 {
         match self {
+            DaemonError::Unread => 0,
             DaemonError::Config(_) | DaemonError::Read { .. } => 2,
             DaemonError::Failed { .. } => 1,
         }
@@ -102,9 +112,9 @@ impl DaemonError {
 /// Ends a program: what went wrong, with its causes, on stderr, and the exit code.
 pub fn exit(result: Result<(), DaemonError>) -> std::process::ExitCode {
     match result {
-        Ok(()) => std::process::ExitCode::SUCCESS,
+        Ok(()) | Err(DaemonError::Unread) => std::process::ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", crate::events::Chain(&error));
+            output::complain(format_args!("error: {}", crate::events::Chain(&error)));
             error.exit_code().into()
         }
     }

@@ -1,25 +1,42 @@
-//! Waits for the signals that end a daemon.
+//! The runtime of a program, and the signals that end it.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::DaemonError;
 
-/// Returns when SIGTERM or SIGINT comes.
-pub(super) async fn wait_for_end() -> Result<(), DaemonError> {
-    let listen =
-        |kind| signal(kind).map_err(|error| DaemonError::failed("listening for signals", error));
-    let mut term = listen(SignalKind::terminate())?;
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = term.recv() => tracing::info!("SIGTERM: draining"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
-    }
-    Ok(())
+/// The signals that end a program: heard from the moment this is made, so that one which comes
+/// while everything starts is not lost.
+pub(super) struct End {
+    term: Signal,
+    interrupt: Signal,
 }
 
-/// The runtime of a daemon. Whatever is still running when it is over is left behind.
-pub(super) fn runtime() -> Result<tokio::runtime::Runtime, DaemonError> {
-    tokio::runtime::Builder::new_multi_thread()
+impl End {
+    /// Listens from now on. Without it the signals end a program as they do any other.
+    pub(super) fn listen(runtime: &Runtime) -> Result<Self, DaemonError> {
+        let _inside = runtime.enter();
+        let listen = |kind| {
+            signal(kind).map_err(|error| DaemonError::failed("listening for signals", error))
+        };
+        Ok(End {
+            term: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Returns when SIGTERM or SIGINT comes.
+    pub(super) async fn wait(mut self) {
+        tokio::select! {
+            _ = self.term.recv() => tracing::info!("SIGTERM: draining"),
+            _ = self.interrupt.recv() => tracing::info!("SIGINT: draining"),
+        }
+    }
+}
+
+/// The runtime of a program. Whatever still runs on it when it is over is left behind.
+pub(super) fn runtime() -> Result<Runtime, DaemonError> {
+    Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()

@@ -1,14 +1,17 @@
 //! Agent and collector in one process, with the embedded database, and the fleet of one on the
 //! screen: the demo, and the smallest installation.
 
+use std::convert::Infallible;
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use super::agent::{self, Agent};
 use super::collector::{self, Collector};
+use super::signals::End;
 use super::status::{self, Format};
-use super::{ConfigArgs, DaemonError, files, http, logging, secret, signals};
+use super::{ConfigArgs, DaemonError, files, http, logging, output, secret, signals};
 use crate::config::{Purpose, Settings};
+use crate::events::Chain;
 use crate::model::Secret;
 use crate::storage::Database;
 
@@ -18,20 +21,20 @@ const REFRESH: Duration = Duration::from_secs(1);
 const REFRESH_LOG: Duration = Duration::from_secs(10);
 
 /// Runs both until it is told to end.
-pub fn run(args: &ConfigArgs, check_only: bool) -> Result<(), DaemonError> {
+pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
     let settings = files::load_settings(args, Purpose::Everything)?;
-    let pipeline = files::load_pipeline(&settings.pipeline_cfg_file)?;
-    if check_only {
-        agent::print_plan(&settings, &pipeline);
-        collector::print_plan(&settings);
-        return Ok(());
+    let pipeline = agent::load_pipeline(&settings)?;
+    if args.check_config {
+        agent::print_plan(&settings, &pipeline)?;
+        return collector::print_plan(&settings);
     }
+    let runtime = signals::runtime()?;
+    let end = End::listen(&runtime)?;
     // The screen belongs to the table.
     let log = settings.state_path.join(LOG);
     let is_terminal = io::stdout().is_terminal();
     let _log = logging::start(&settings.log, is_terminal.then_some(log.as_path()))?;
     let secret = secret::telemetry_secret(&settings)?;
-    let runtime = signals::runtime()?;
     runtime.block_on(async {
         let collector = Collector::start(&settings, &secret).await?;
         let agent = Agent::start(&settings, &pipeline, &secret)?;
@@ -41,8 +44,8 @@ pub fn run(args: &ConfigArgs, check_only: bool) -> Result<(), DaemonError> {
             collector.health(),
         ));
         tokio::select! {
-            ended = signals::wait_for_end() => ended?,
-            shown = show(&settings, is_terminal) => shown?,
+            () = end.wait() => {}
+            never = show(&settings, is_terminal) => match never {},
         }
         // The agent first, so that what it still has to say is stored.
         let agent_ended = tokio::task::spawn_blocking(|| agent.stop()).await;
@@ -53,20 +56,28 @@ pub fn run(args: &ConfigArgs, check_only: bool) -> Result<(), DaemonError> {
     Ok(())
 }
 
-async fn show(settings: &Settings, is_terminal: bool) -> Result<(), DaemonError> {
+/// Shows the table again and again. A node is watched whether or not anybody can see it: what goes
+/// wrong here is said, and never ends the program.
+async fn show(settings: &Settings, is_terminal: bool) -> Infallible {
     let hints = hints(settings);
     let mut ticks = tokio::time::interval(if is_terminal { REFRESH } else { REFRESH_LOG });
     // The first look comes when there is something to see.
     ticks.reset();
     loop {
         ticks.tick().await;
-        let table = table(&settings.database.connection, is_terminal).await?;
+        let table = table(&settings.database.connection, is_terminal)
+            .await
+            .unwrap_or_else(|error| format!("{}\n", Chain(&error)));
         let text = format!("{table}\n{hints}\n");
-        status::write(&if is_terminal {
+        let written = output::write(&if is_terminal {
             status::on_clear_screen(&text)
         } else {
             text
-        })?;
+        });
+        if let Err(error) = written {
+            tracing::warn!("no more tables: {}", Chain(&error));
+            return std::future::pending().await;
+        }
     }
 }
 

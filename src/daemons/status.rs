@@ -1,9 +1,10 @@
 //! `compute-ha status`: reads the database and shows the fleet.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use super::{ConfigArgs, DaemonError, files, signals};
+use super::signals::End;
+use super::{ConfigArgs, DaemonError, files, output, signals};
 use crate::config::Purpose;
 use crate::model::Secret;
 use crate::status::{self, FleetView, TableOptions};
@@ -26,20 +27,27 @@ pub fn run(args: &ConfigArgs, format: Format, watch: Option<Duration>) -> Result
     let connection = files::load_settings(args, Purpose::Operator)?
         .database
         .connection;
-    signals::runtime()?.block_on(async {
-        match watch {
-            None => show(&connection, format).await,
-            Some(period) => tokio::select! {
-                ended = signals::wait_for_end() => ended,
-                failed = watch_with(&connection, format, period) => failed,
-            },
+    if args.check_config {
+        return output::write("the configuration can be used\n");
+    }
+    let runtime = signals::runtime()?;
+    match watch {
+        None => runtime.block_on(show(&connection, format)),
+        Some(period) => {
+            let end = End::listen(&runtime)?;
+            runtime.block_on(async {
+                tokio::select! {
+                    () = end.wait() => Ok(()),
+                    failed = watch_with(&connection, format, period) => failed,
+                }
+            })
         }
-    })
+    }
 }
 
 async fn show(connection: &Secret, format: Format) -> Result<(), DaemonError> {
     let view = fleet(connection).await?;
-    write(&render(&view, format, io::stdout().is_terminal())?)
+    output::write(&render(&view, format, io::stdout().is_terminal())?)
 }
 
 async fn watch_with(
@@ -56,9 +64,9 @@ async fn watch_with(
             Err(error) => format!("{}\n", crate::events::Chain(&error)),
         };
         if io::stdout().is_terminal() && format == Format::Table {
-            write(&on_clear_screen(&text))?;
+            output::write(&on_clear_screen(&text))?;
         } else {
-            write(&text)?;
+            output::write(&text)?;
         }
     }
 }
@@ -98,14 +106,6 @@ pub fn render(view: &FleetView, format: Format, is_terminal: bool) -> Result<Str
 /// The text in place of what the screen shows.
 pub fn on_clear_screen(text: &str) -> String {
     format!("\x1b[H\x1b[2J{text}")
-}
-
-/// Writes to stdout; a reader that went away ends the program quietly.
-pub fn write(text: &str) -> Result<(), DaemonError> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| DaemonError::failed("writing to stdout", error))
 }
 
 fn width() -> usize {

@@ -1,7 +1,7 @@
 //! The one flag that ends every thread, and the one way to sleep.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use crate::clock;
@@ -15,6 +15,7 @@ pub struct Stop {
 #[derive(Debug, Default)]
 struct Inner {
     flag: Arc<AtomicBool>,
+    since: OnceLock<Instant>,
     lock: Mutex<()>,
     changed: Condvar,
 }
@@ -27,6 +28,7 @@ impl Stop {
             .lock
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        self.inner.since.get_or_init(clock::now);
         self.inner.flag.store(true, Ordering::SeqCst);
         self.inner.changed.notify_all();
     }
@@ -34,6 +36,11 @@ impl Stop {
     /// Whether it is time to end.
     pub fn is_set(&self) -> bool {
         self.inner.flag.load(Ordering::SeqCst)
+    }
+
+    /// Since when it is time to end.
+    pub fn since(&self) -> Option<Instant> {
+        self.inner.since.get().copied()
     }
 
     /// The flag, for loops that look at it themselves.

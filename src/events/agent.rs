@@ -23,9 +23,10 @@ pub struct AgentEvents {
     lateness: HistogramVec,
     published: IntCounterVec,
     dropped: IntCounterVec,
+    refused: IntCounterVec,
     epoch: IntGauge,
     changes: Mutex<Changes>,
-    publish_errors: Mutex<RateLimit<String>>,
+    publish_errors: Mutex<RateLimit<(String, &'static str)>>,
 }
 
 impl AgentEvents {
@@ -55,6 +56,11 @@ impl AgentEvents {
             dropped: metrics.counters(
                 "publisher_dropped_readings_total",
                 "Readings dropped, oldest first, because a publisher's queue was full",
+                &["publisher"],
+            )?,
+            refused: metrics.counters(
+                "publisher_refused_total",
+                "Times that the other end was heard not to take a datagram, such as a host without a collector; UDP tells of some, never of all",
                 &["publisher"],
             )?,
             epoch: metrics.gauge("epoch", "The agent's epoch: grows with every start")?,
@@ -96,6 +102,14 @@ impl AgentEvents {
         self.lateness
             .with_label_values(&[source, pollster])
             .observe(late.as_secs_f64());
+        tracing::debug!(
+            source,
+            pollster,
+            ?took,
+            ?late,
+            samples = samples.len(),
+            "round ended"
+        );
         for sample in samples {
             if let (true, Volume::Int(code)) =
                 (sample.meter == meters::POLLSTER_FAILED, sample.volume)
@@ -152,13 +166,16 @@ impl AgentEvents {
         self.published
             .with_label_values(&[publisher, "failed"])
             .inc_by(count(readings));
-        let admitted = self
-            .publish_errors
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .admit(publisher.to_owned(), now);
-        if let Some(kept_back) = admitted {
+        if let Some(kept_back) = self.admit(publisher, "failed", now) {
             tracing::warn!(publisher, readings, %error, kept_back, "publishing failed");
+        }
+    }
+
+    /// A datagram that had left was not taken. The next ones are sent all the same.
+    pub fn publisher_refused(&self, publisher: &str, error: &std::io::Error, now: Instant) {
+        self.refused.with_label_values(&[publisher]).inc();
+        if let Some(kept_back) = self.admit(publisher, "refused", now) {
+            tracing::warn!(publisher, %error, kept_back, "the other end takes nothing: is the collector running?");
         }
     }
 
@@ -167,6 +184,13 @@ impl AgentEvents {
         self.dropped
             .with_label_values(&[publisher])
             .inc_by(count(readings));
+    }
+
+    fn admit(&self, publisher: &str, kind: &'static str, now: Instant) -> Option<u64> {
+        self.publish_errors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .admit((publisher.to_owned(), kind), now)
     }
 }
 

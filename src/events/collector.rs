@@ -69,6 +69,16 @@ impl CollectorEvents {
         })
     }
 
+    /// Shows these verdicts from the start, with 0: an alert on a rate misses the first event of a
+    /// series that only begins with it.
+    pub fn expect_refusals(&self, reasons: &[&str]) {
+        for verdict in reasons.iter().chain(&["accepted"]) {
+            self.messages
+                .with_label_values(&["udp", *verdict])
+                .inc_by(0);
+        }
+    }
+
     /// The metrics, to be shown.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
@@ -157,6 +167,7 @@ impl CollectorEvents {
 
     /// A batch was committed; `results` says how many readings became what.
     pub fn stored(&self, size: usize, results: &[(&'static str, usize)], lag: Duration) {
+        tracing::debug!(size, ?results, ?lag, "batch stored");
         let size = f64::from(u32::try_from(size).unwrap_or(u32::MAX));
         self.batch_size.with_label_values::<&str>(&[]).observe(size);
         self.lag

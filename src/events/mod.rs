@@ -22,17 +22,55 @@ pub use collector::CollectorEvents;
 #[cfg(any(feature = "agent", feature = "collector"))]
 pub use metrics::Metrics;
 
-/// An error with its causes, in one line.
+/// An error with its causes, in one line. Some libraries' errors end with the text of their cause
+/// already; it is said once.
 pub struct Chain<'a>(pub &'a dyn std::error::Error);
 
 impl std::fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
+        let mut last = self.0.to_string();
+        f.write_str(&last)?;
         let mut cause = self.0.source();
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
+            let text = error.to_string();
+            if !last.ends_with(&text) {
+                write!(f, ": {text}")?;
+            }
+            last = text;
             cause = error.source();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{text}")]
+    struct Layer {
+        text: &'static str,
+        source: Option<Box<Layer>>,
+    }
+
+    fn chain(texts: &[&'static str]) -> String {
+        let layer = texts
+            .iter()
+            .rev()
+            .fold(None, |source, text| Some(Box::new(Layer { text, source })));
+        Chain(&*layer.unwrap()).to_string()
+    }
+
+    #[test]
+    fn a_chain_says_every_cause_once() {
+        assert_eq!(
+            chain(&["opening x", "no such file"]),
+            "opening x: no such file"
+        );
+        assert_eq!(
+            chain(&["storing", "refused: locked", "locked", "code 5"]),
+            "storing: refused: locked: code 5"
+        );
     }
 }

@@ -27,4 +27,6 @@ pub struct Outcome {
     pub failed: usize,
     /// The last error.
     pub error: Option<io::Error>,
+    /// What came back about a datagram that had left before: the other end did not take it.
+    pub refused: Option<io::Error>,
 }

@@ -55,13 +55,15 @@ impl UdpPublisher {
     }
 
     /// Sends one datagram. A connected socket reports what befell an earlier datagram, and keeps a
-    /// source address that may be gone; so a failed one is sent once more over a new socket.
-    fn send(&mut self, datagram: &[u8]) -> io::Result<()> {
-        if self.connection()?.socket.send(datagram).is_ok() {
-            return Ok(());
-        }
+    /// source address that may be gone; so a failed one is sent once more over a new socket. Returns
+    /// what was reported, if the second try succeeded.
+    fn send(&mut self, datagram: &[u8]) -> io::Result<Option<io::Error>> {
+        let Err(reported) = self.connection()?.socket.send(datagram) else {
+            return Ok(None);
+        };
         self.connection = None;
-        self.connection()?.socket.send(datagram).map(drop)
+        self.connection()?.socket.send(datagram)?;
+        Ok(Some(reported))
     }
 }
 
@@ -78,6 +80,7 @@ impl Publish for UdpPublisher {
                     sent: 0,
                     failed: readings.len(),
                     error: Some(error),
+                    refused: None,
                 };
             }
         };
@@ -86,7 +89,10 @@ impl Publish for UdpPublisher {
         let messages: Vec<Vec<u8>> = readings.iter().map(encode).collect();
         for Datagram { bytes, messages } in wire::pack(messages, payload_max) {
             match self.send(&bytes) {
-                Ok(()) => outcome.sent += messages,
+                Ok(reported) => {
+                    outcome.sent += messages;
+                    outcome.refused = reported.or(outcome.refused);
+                }
                 Err(error) => {
                     outcome.failed += messages;
                     outcome.error = Some(error);

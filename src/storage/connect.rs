@@ -11,8 +11,9 @@ use super::schema;
 use crate::model::Secret;
 
 /// How long a statement waits for another process's lock before it fails as passing. A batch takes
-/// tens of milliseconds, a checkpoint a second; who holds a lock for longer is stuck.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// tens of milliseconds, a checkpoint a second; who holds a lock for longer is stuck. It is well
+/// below what a daemon is given to end in, so that the end can still be reported.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the write-ahead log is cut back to after a checkpoint, so that one long reader doesn't
 /// leave gigabytes behind.

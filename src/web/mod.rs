@@ -1,4 +1,4 @@
-//! The small HTTP face of a daemon: `/healthz` and `/metrics`, on loopback unless told otherwise.
+//! The small HTTP face of a daemon: `/healthz`, `/readyz` and `/metrics`, on loopback unless told otherwise.
 
 use std::sync::Arc;
 
@@ -16,13 +16,19 @@ pub trait Health: Send + Sync + 'static {
     fn metrics(&self) -> String;
 }
 
-/// The routes of a daemon: 200 `ok` or 503 and the trouble under `/healthz`.
+/// The routes of a daemon: 200 `ok` or 503 and the trouble under `/healthz` and `/readyz`. They
+/// answer alike, because a daemon serves only once it has started, and has nothing to wait for
+/// afterwards but the end of a trouble.
 pub fn router(health: Arc<dyn Health>) -> Router {
-    let for_metrics = Arc::clone(&health);
+    let (for_ready, for_metrics) = (Arc::clone(&health), Arc::clone(&health));
     Router::new()
         .route(
             "/healthz",
             get(move || async move { healthz(health.as_ref()) }),
+        )
+        .route(
+            "/readyz",
+            get(move || async move { healthz(for_ready.as_ref()) }),
         )
         .route(
             "/metrics",

@@ -10,6 +10,7 @@
 
 pub mod lab;
 pub mod process;
+pub mod site;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

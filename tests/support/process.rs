@@ -35,6 +35,20 @@ impl Process {
         }
     }
 
+    /// Starts it with stdout where the test says, and stderr in a file.
+    pub fn start_with_stdout(command: &mut Command, stdout: Stdio, errors: &Path) -> Self {
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(File::create(errors).expect("open the log"))
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Process {
+            child,
+            log: errors.to_owned(),
+        }
+    }
+
     /// Its pid. Programs are started by ones that end in exec, so this is the program's own.
     pub fn pid(&self) -> u32 {
         self.child.id()
