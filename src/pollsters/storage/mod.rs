@@ -28,6 +28,7 @@ use self::judge::{Evidence, GatewayReading};
 use self::path::{Path, Pin};
 use self::round::{Aim, Plan, Tally};
 use self::routes::Routes;
+use self::socket::Timestamps;
 use super::{Context, Pollster, Round, failed};
 use crate::clock;
 use crate::config::{self, ComputeSettings};
@@ -45,6 +46,8 @@ pub struct StoragePollster {
     plan: Plan,
     memory: SharedMemory,
     next_seq: u16,
+    /// None if there was no socket to be had; replies are then dated a little late.
+    _timestamps: Option<Timestamps>,
 }
 
 /// A configured gateway, on its way through a round.
@@ -72,6 +75,7 @@ impl StoragePollster {
             settings: context.compute.clone(),
             memory: context.memory.clone(),
             next_seq: 0,
+            _timestamps: Timestamps::keep().ok(),
         }
     }
 

@@ -33,6 +33,23 @@ const SEND_TRIES_MAX: usize = 32;
 /// buffer for the next look.
 const DRAIN_MAX: usize = 8192;
 
+/// Keeps the kernel stamping packets when they arrive. It does so only while some socket asks for
+/// it, and switches it on some time after the first one does; a packet that comes before is stamped
+/// when it is read. Sockets that live for a round would always be the first, so this one stays.
+pub struct Timestamps {
+    _socket: OwnedFd,
+}
+
+impl Timestamps {
+    /// Asks for it with a socket that is bound to nothing; needs no privilege.
+    pub fn keep() -> nix::Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let socket = socket(AddressFamily::Inet, SockType::Datagram, flags, None)?;
+        setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
+        Ok(Timestamps { _socket: socket })
+    }
+}
+
 /// One open socket.
 pub struct IcmpSocket {
     socket: OwnedFd,
