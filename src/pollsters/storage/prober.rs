@@ -32,8 +32,12 @@ pub fn probe(plan: Plan, aims: Vec<Aim>, sources: &[IpAddr], first_seq: u16) -> 
     let mut news = Vec::new();
     loop {
         send_due(&mut round, &sockets);
-        sockets.drain(&mut round, &mut news);
+        // The time is read before the socket: whatever had arrived by then is read before the round
+        // is asked whether it is over. The other way round, a stop between the two would leave
+        // replies unread and the gateway dead.
         let now = clock::now();
+        round.looked_at(now);
+        sockets.drain(&mut round, &mut news);
         if round.is_over(now) {
             break;
         }
@@ -41,10 +45,6 @@ pub fn probe(plan: Plan, aims: Vec<Aim>, sources: &[IpAddr], first_seq: u16) -> 
         if now < wake_at {
             sockets.wait(wake_at - now);
         }
-        round.woke(wake_at, clock::now());
-        // Replies that arrived while we slept count by their arrival, so they are read before
-        // the round is asked again whether it is over.
-        sockets.drain(&mut round, &mut news);
     }
     Findings {
         tallies: round.tallies(),
@@ -53,8 +53,9 @@ pub fn probe(plan: Plan, aims: Vec<Aim>, sources: &[IpAddr], first_seq: u16) -> 
 }
 
 fn send_due(round: &mut Round, sockets: &Sockets) {
+    let mut now = clock::now();
     for _ in 0..BURST {
-        let now = clock::now();
+        round.looked_at(now);
         let Some((index, aim, seq)) = round.due(now) else {
             return;
         };
@@ -62,6 +63,10 @@ fn send_due(round: &mut Round, sockets: &Sockets) {
             Ok(()) => round.sent(index, now),
             Err(fault) => round.not_sent(index, fault),
         }
+        // A stop within the send would make its reply look slow.
+        let after = clock::now();
+        round.woke(now, after);
+        now = after;
     }
 }
 

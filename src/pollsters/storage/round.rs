@@ -248,6 +248,13 @@ impl Round {
         }
     }
 
+    /// Tells the round that we look at it `now`: late, if what it waits for was due long before.
+    pub fn looked_at(&mut self, now: Instant) {
+        if self.next < self.probes.len() || self.waiting > 0 {
+            self.woke(self.wake_at(), now);
+        }
+    }
+
     /// Tells the round that we looked at `now` although `wanted` was the time to.
     pub fn woke(&mut self, wanted: Instant, now: Instant) {
         let late = now.saturating_duration_since(wanted);
@@ -491,6 +498,29 @@ mod tests {
         round.woke(start, start + LATENESS_MAX + MS);
         round.woke(start, start + LATENESS_MAX);
         assert_eq!(round.late_by(), Some(LATENESS_MAX + MS));
+    }
+
+    #[test]
+    fn a_look_is_late_only_while_something_is_due_or_waited_for() {
+        let start = clock::now();
+        let late = LATENESS_MAX + MS;
+        let mut waits = Round::new(PLAN, vec![aim(1)], start, 0);
+        waits.looked_at(start + LATENESS_MAX);
+        assert_eq!(waits.late_by(), None);
+        waits.looked_at(start + late);
+        assert_eq!(waits.late_by(), Some(late), "the first probe was due");
+
+        let mut silent = Round::new(PLAN, vec![aim(1)], start, 0);
+        send_all(&mut silent);
+        silent.looked_at(start + 800 * MS + late);
+        assert_eq!(silent.late_by(), Some(late), "the last deadline had passed");
+
+        let mut unsent = Round::new(PLAN, vec![aim(1)], start, 0);
+        for index in 0..4 {
+            unsent.not_sent(index, SendFault::Ours(FailReason::OutputBlocked));
+        }
+        unsent.looked_at(start + 10 * late);
+        assert_eq!(unsent.late_by(), None, "there is nothing to be late for");
     }
 
     #[test]
