@@ -114,13 +114,8 @@ fn half_lost_is_reachable_three_quarters_are_not_v6() {
     loss_is_compared_with_the_accepted_ratio(Family::V6);
 }
 
-/// ICMP errors, on a raw socket (where they arrive like replies) and on an unprivileged one (where
-/// they come through the error queue).
-fn refusals_are_losses(family: Family, unprivileged: bool) {
-    let (unreachable, prohibited) = match family {
-        Family::V4 => ("icmp-host-unreachable", "icmp-host-prohibited"),
-        Family::V6 => ("icmp6-addr-unreachable", "icmp6-adm-prohibited"),
-    };
+/// A lab whose node reaches its storage, with a raw socket or with one that needs no privilege.
+fn healthy_on(family: Family, unprivileged: bool) -> (Lab, Process, Process) {
     let lab = Lab::new();
     if unprivileged {
         lab.inside(
@@ -128,10 +123,21 @@ fn refusals_are_losses(family: Family, unprivileged: bool) {
             "sysctl -qw net.ipv4.ping_group_range='0 2147483647'",
         );
     }
-    let _collector = lab.collector();
-    let _agent = lab.agent(&AgentConfig::new(&family.gateways()));
-    let [first, second] = family.gateways();
+    let collector = lab.collector();
+    let agent = lab.agent(&AgentConfig::new(&family.gateways()));
     lab.wait_for_node("storage to be reached", |node| verdict(node) == "reachable");
+    (lab, collector, agent)
+}
+
+/// ICMP errors, on a raw socket (where they arrive like replies) and on an unprivileged one (where
+/// they come through the error queue).
+fn refusals_are_losses(family: Family, unprivileged: bool) {
+    let (unreachable, prohibited) = match family {
+        Family::V4 => ("icmp-host-unreachable", "icmp-host-prohibited"),
+        Family::V6 => ("icmp6-addr-unreachable", "icmp6-adm-prohibited"),
+    };
+    let (lab, _collector, _agent) = healthy_on(family, unprivileged);
+    let [first, second] = family.gateways();
 
     for (namespace, how) in [("gw1", unreachable), ("gw2", prohibited)] {
         let (iptables, icmp, request) = (family.iptables(), family.icmp(), family.echo_request());
@@ -174,16 +180,7 @@ fn icmp_errors_are_losses_on_an_unprivileged_socket_v6() {
 
 /// Nobody answers the neighbour's question: our own stack says so, and it is evidence.
 fn neighbours_are_gone(family: Family, unprivileged: bool) {
-    let lab = Lab::new();
-    if unprivileged {
-        lab.inside(
-            "node",
-            "sysctl -qw net.ipv4.ping_group_range='0 2147483647'",
-        );
-    }
-    let _collector = lab.collector();
-    let _agent = lab.agent(&AgentConfig::new(&family.gateways()));
-    lab.wait_for_node("storage to be reached", |node| verdict(node) == "reachable");
+    let (lab, _collector, _agent) = healthy_on(family, unprivileged);
     lab.inside("gw1", "ip link set st0 down");
     lab.inside("gw2", "ip link set st0 down");
     lab.inside("node", "ip neigh flush dev st0");
