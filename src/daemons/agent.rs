@@ -1,11 +1,12 @@
 //! The agent: a thread for each pollster of each source, a thread and a queue for each publisher.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::signals::End;
+use super::stop::Woken;
 use super::workers::Workers;
 use super::{
     ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, agent_state, files, http, logging, output, secret,
@@ -19,7 +20,7 @@ use crate::pipeline::{Emitter, MeterFilter, Pipeline, Publisher, Source, matches
 use crate::pollsters::schedule::{Schedule, Tick};
 use crate::pollsters::storage::round::PROBES_MAX;
 use crate::pollsters::storage::{SharedMemory, names};
-use crate::pollsters::{Context, Entry, Pollster, Round, TABLE};
+use crate::pollsters::{Bell, Context, Entry, Pollster, Round, TABLE};
 use crate::publisher::queue::Queue;
 use crate::publisher::udp::UdpPublisher;
 use crate::publisher::{Outcome, Publish};
@@ -188,6 +189,7 @@ impl Agent {
         memory: &SharedMemory,
     ) -> Result<(), DaemonError> {
         let now = clock::now();
+        let shared_settings = Arc::new(settings.clone());
         for source in &pipeline.sources {
             let outlets: Vec<Outlet> = source
                 .sinks
@@ -197,12 +199,15 @@ impl Agent {
                 .cloned()
                 .collect();
             for entry in pollsters_of(source, settings) {
+                let rung = Arc::new(AtomicBool::new(false));
                 let context = Context {
                     host: settings.host.clone(),
                     interval: source.interval,
-                    compute: settings.compute.clone(),
+                    settings: Arc::clone(&shared_settings),
+                    resources: source.resources.clone(),
                     epoch: emitter.epoch(),
                     memory: memory.clone(),
+                    bell: bell(&self.stop, &rung),
                 };
                 let task = Task {
                     pollster: (entry.build)(&context),
@@ -217,6 +222,7 @@ impl Agent {
                     progress: self
                         .health
                         .watch(&source.name, entry.name, source.interval, now),
+                    rung,
                 };
                 let stop = self.stop.clone();
                 self.pollsters
@@ -225,6 +231,12 @@ impl Agent {
         }
         Ok(())
     }
+}
+
+/// A bell that wakes the task that waits for this flag.
+fn bell(stop: &Stop, rung: &Arc<AtomicBool>) -> Bell {
+    let (stop, rung) = (stop.clone(), Arc::clone(rung));
+    Bell::new(move || stop.ring(&rung))
 }
 
 /// A way to one publisher.
@@ -292,12 +304,25 @@ struct Task {
     emitter: Arc<Emitter>,
     events: Arc<AgentEvents>,
     progress: Arc<Progress>,
+    rung: Arc<AtomicBool>,
 }
 
 impl Task {
     fn run(mut self, stop: &Stop) {
         let mut tick = self.schedule.first();
-        while !stop.wait_until(tick.due) {
+        loop {
+            let wake_at = self
+                .pollster
+                .wake_at()
+                .map_or(tick.due, |at| at.min(tick.due));
+            match stop.wait_until_or(wake_at, &self.rung) {
+                Woken::Stop => return,
+                Woken::Due if wake_at == tick.due => {}
+                Woken::Due | Woken::Rung => {
+                    self.news();
+                    continue;
+                }
+            }
             self.round(tick);
             let now = clock::now();
             self.progress.ended(now);
@@ -320,6 +345,13 @@ impl Task {
         self.deliver(samples);
     }
 
+    fn news(&mut self) {
+        let mut samples = self.pollster.news();
+        self.events.news(&self.source, self.name, &samples);
+        samples.retain(|sample| self.wants(sample));
+        self.deliver(samples);
+    }
+
     /// A failure goes wherever its pollster's meters go, unless it is excluded by name: without it
     /// a missing reading would have no reason.
     fn wants(&self, sample: &Sample) -> bool {
@@ -332,6 +364,9 @@ impl Task {
     }
 
     fn deliver(&self, samples: Vec<Sample>) {
+        if samples.is_empty() {
+            return;
+        }
         self.emitter.emit(self.interval, samples, |readings| {
             let batch: Arc<[_]> = readings.into();
             for outlet in &self.outlets {

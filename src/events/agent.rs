@@ -110,6 +110,16 @@ impl AgentEvents {
             samples = samples.len(),
             "round ended"
         );
+        self.told(source, pollster, samples);
+    }
+
+    /// A pollster had something to say between two rounds.
+    pub fn news(&self, source: &str, pollster: &str, samples: &[Sample]) {
+        tracing::debug!(source, pollster, samples = samples.len(), "news");
+        self.told(source, pollster, samples);
+    }
+
+    fn told(&self, source: &str, pollster: &str, samples: &[Sample]) {
         for sample in samples {
             if let (true, Volume::Int(code)) =
                 (sample.meter == meters::POLLSTER_FAILED, sample.volume)

@@ -96,6 +96,35 @@ reasons! {
         NoQuorum = 11, "no_quorum", "too few gateways could be probed to judge";
         /// Another error from our own operating system.
         SystemError = 12, "system_error", "an error of our own operating system: see the agent's log";
+        /// libvirt refuses us.
+        HypervisorDenied = 13, "hypervisor_denied", "no permission for libvirt: let the agent's user open its read-only socket";
+        /// No driver serves the configured URI, or it can't be understood.
+        HypervisorUnusable = 14, "hypervisor_unusable", "libvirt can't be used by this URI: see libvirt_uri";
+        /// No libvirt is there, and none ever answered this node.
+        HypervisorNeverSeen = 15, "hypervisor_never_seen", "libvirt isn't there and never answered this node: is it installed? see libvirt_uri";
+        /// libvirt hangs or is dead, so what it would have said is unknown; `hypervisor.connectivity`
+        /// is the reading about that.
+        HypervisorSilent = 16, "hypervisor_silent", "libvirt hangs or is dead";
+        /// libvirt lives and answered with an error.
+        HypervisorError = 17, "hypervisor_error", "libvirt answered with an error: see the agent's log";
+        /// The QEMU of one guest doesn't answer libvirt.
+        InstanceSilent = 18, "instance_silent", "the guest's QEMU doesn't answer libvirt";
+        /// An external pollster took longer than it may.
+        PluginTimeout = 19, "plugin_timeout", "took longer than its timeout and was killed";
+        /// An external pollster said more than it may.
+        PluginOutput = 20, "plugin_output", "printed more than it may and was killed";
+        /// An external pollster died by a signal, its memory limit among the causes.
+        PluginCrashed = 21, "plugin_crashed", "died by a signal, or ran out of the memory it may have";
+        /// What an external pollster said can't be read.
+        PluginGarbage = 22, "plugin_garbage", "printed what can't be read in its format";
+        /// An external pollster can't be started.
+        PluginMissing = 23, "plugin_missing", "can't be started: is it installed and executable?";
+        /// Not one host of a network answers: the fault may be the observer's own.
+        NoWitness = 24, "no_witness", "no host of this network answers: the fault may be our own";
+        /// No host to be looked at is configured.
+        NoHosts = 25, "no_hosts", "no hosts to look at are configured";
+        /// The BMC, or the way to it, doesn't answer.
+        BmcSilent = 26, "bmc_silent", "the BMC doesn't answer";
     }
 }
 

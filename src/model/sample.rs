@@ -77,6 +77,27 @@ pub mod meters {
     pub const GATEWAY_RTT: Meter = Meter::new("storage_gateway.rtt", MeterType::Gauge, "us");
     /// The code of a [`GatewayStatus`](crate::model::GatewayStatus). Resource: host/gateway.
     pub const GATEWAY_STATUS: Meter = Meter::new("storage_gateway.status", MeterType::Gauge, "");
+    /// Always 1: the instance is there. Resource: the instance's UUID. Ceilometer's.
+    pub const INSTANCE: Meter = Meter::new("instance", MeterType::Gauge, "instance");
+    /// libvirt's state of the domain (`virDomainState`). Resource: the instance's UUID. Ceilometer's.
+    pub const POWER_STATE: Meter = Meter::new("power.state", MeterType::Gauge, "");
+    /// libvirt's state of the domain (`virDomainState`), with its reason in the metadata. Resource:
+    /// the instance's UUID.
+    pub const INSTANCE_STATE: Meter = Meter::new("instance.state", MeterType::Gauge, "");
+    /// How many instances a complete round saw; that many `instance.state` are numbered right
+    /// before it. Resource: the host.
+    pub const INSTANCE_ROUND: Meter = Meter::new("instance.round", MeterType::Gauge, "instance");
+    /// 1 libvirt answered, 0 it hung or is dead. Resource: the host.
+    pub const HYPERVISOR_CONNECTIVITY: Meter =
+        Meter::new("hypervisor.connectivity", MeterType::Gauge, "");
+    /// 1 at least one network of the host answers, 0 none does. Seen from outside. Resource: the
+    /// host looked at.
+    pub const HOST_CONNECTIVITY: Meter = Meter::new("host.connectivity", MeterType::Gauge, "");
+    /// 1 the host answers on this network, 0 it does not. Resource: host/network.
+    pub const HOST_NETWORK_CONNECTIVITY: Meter =
+        Meter::new("host_network.connectivity", MeterType::Gauge, "");
+    /// The code of a [`GatewayStatus`](crate::model::GatewayStatus). Resource: host/network.
+    pub const HOST_NETWORK_STATUS: Meter = Meter::new("host_network.status", MeterType::Gauge, "");
     /// The agent's own `ha_seq`: it lives and counts. Resource: the host.
     pub const HEARTBEAT: Meter = Meter::new("compute.heartbeat", MeterType::Cumulative, "");
     /// The code of a [`FailReason`](crate::model::FailReason). Resource: host/pollster.

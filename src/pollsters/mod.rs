@@ -5,9 +5,11 @@ pub mod heartbeat;
 pub mod schedule;
 pub mod storage;
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{ComputeSettings, Namespace};
+use crate::config::{Namespace, Settings};
 use crate::model::{FailReason, Metadata, Meter, Sample, UtcTime, Value, Volume, meters};
 
 /// What a pollster is built from.
@@ -17,12 +19,39 @@ pub struct Context {
     pub host: String,
     /// How often it will be asked.
     pub interval: Duration,
-    /// `[compute]` of the configuration.
-    pub compute: ComputeSettings,
+    /// The configuration.
+    pub settings: Arc<Settings>,
+    /// Resources that the source names by hand, as URLs.
+    pub resources: Vec<String>,
     /// This life of the agent.
     pub epoch: u64,
     /// What is remembered about gateways.
     pub memory: storage::SharedMemory,
+    /// Asks for [`Pollster::news`].
+    pub bell: Bell,
+}
+
+/// What a pollster rings when something happened that can't wait for its next round. Any thread may
+/// ring it, and it never blocks.
+#[derive(Clone)]
+pub struct Bell(Arc<dyn Fn() + Send + Sync>);
+
+impl Bell {
+    /// A bell that does this.
+    pub fn new(ring: impl Fn() + Send + Sync + 'static) -> Self {
+        Bell(Arc::new(ring))
+    }
+
+    /// Asks for [`Pollster::news`], soon.
+    pub fn ring(&self) {
+        (self.0)();
+    }
+}
+
+impl fmt::Debug for Bell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Bell")
+    }
 }
 
 /// One round's circumstances.
@@ -37,6 +66,18 @@ pub trait Pollster: Send {
     /// One round. It may block for as long as its interval; it never fails but says in a
     /// `pollster.failed` what it couldn't find out.
     fn poll(&mut self, round: Round) -> Vec<Sample>;
+
+    /// What can't wait for the next round: asked for after its [`Bell`] rang, and at
+    /// [`Pollster::wake_at`]. Never at the same time as a round.
+    fn news(&mut self) -> Vec<Sample> {
+        Vec::new()
+    }
+
+    /// When it wants to be asked for news although no bell rang; asked after each round and each
+    /// news.
+    fn wake_at(&self) -> Option<Instant> {
+        None
+    }
 }
 
 /// One line of the table of pollsters.

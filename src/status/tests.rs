@@ -519,9 +519,9 @@ fn the_newest_reading_speaks() {
 fn codes_of_a_newer_agent_are_shown_as_they_are() {
     let host = only_host(&[
         heartbeat("node-1", 50, 0.4),
-        gateway("node-1", "10.0.0.1", 20, 17.0, 0.4),
+        gateway("node-1", "10.0.0.1", 20, 99.0, 0.4),
         gateway("node-1", "10.0.0.2", 20, 0.5, 0.4),
-        failed("node-1", "a", 21, 18.0, 0.4).with("reason", "moon_phase"),
+        failed("node-1", "a", 21, 98.0, 0.4).with("reason", "moon_phase"),
         failed("node-1", "b", 21, f64::NAN, 0.4),
         failed("node-1", "c", 21, 8.0, 0.4).with("reason", "ignored"),
     ]);
@@ -543,9 +543,9 @@ fn codes_of_a_newer_agent_are_shown_as_they_are() {
     assert_eq!(
         shown,
         [
-            (Some(17), None, "code 17"),
+            (Some(99), None, "code 99"),
             (None, None, "code 5e-1"),
-            (Some(18), Some("moon_phase"), "code 18, moon_phase"),
+            (Some(98), Some("moon_phase"), "code 98, moon_phase"),
             (None, None, "code NaN"),
             (
                 Some(8),

@@ -132,7 +132,7 @@ pub struct CodeView {
     pub code: Option<i64>,
     /// The code's name, such as `silent`; null when this build doesn't know the code.
     pub name: Option<String>,
-    /// What it means, for people; `code 17` when this build doesn't know it.
+    /// What it means, for people; `code 99` when this build doesn't know it.
     pub words: String,
 }
 

@@ -68,11 +68,11 @@ impl StoragePollster {
         StoragePollster {
             host: context.host.clone(),
             plan: Plan {
-                count: context.compute.ping_count,
-                spacing: context.compute.ping_interval,
-                timeout: config::effective_timeout(context.interval, &context.compute),
+                count: context.settings.compute.ping_count,
+                spacing: context.settings.compute.ping_interval,
+                timeout: config::effective_timeout(context.interval, &context.settings.compute),
             },
-            settings: context.compute.clone(),
+            settings: context.settings.compute.clone(),
             memory: context.memory.clone(),
             next_seq: 0,
             _timestamps: Timestamps::keep().ok(),
@@ -321,6 +321,7 @@ fn reason_of_io(error: &io::Error) -> FailReason {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Bell;
     use super::*;
     use crate::config::{ConfigText, Purpose};
     use crate::model::GatewayStatus;
@@ -338,9 +339,11 @@ mod tests {
         StoragePollster::new(&Context {
             host: "n".into(),
             interval: Duration::from_secs(1),
-            compute: settings.compute,
+            settings: settings.into(),
+            resources: Vec::new(),
             epoch: 1,
             memory: SharedMemory::default(),
+            bell: Bell::new(|| {}),
         })
     }
 
