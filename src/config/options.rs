@@ -390,7 +390,8 @@ pub static OPTIONS: &[OptionSpec] = &[
         name: "instance_discovery_method",
         kind: Kind::Choice(&["naive", "workload_partitioning", "libvirt_metadata"]),
         default: "naive",
-        help: "How instances are found. This version looks at no instances.",
+        help: "How instances are found. They are always found through libvirt here, which needs no \
+               Nova in an outage.",
         ..IGNORED
     },
     OptionSpec {
@@ -398,7 +399,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         name: "workload_partitioning",
         kind: Kind::Bool,
         default: "false",
-        help: "Whether several agents share the work. This version looks at no instances.",
+        help: "Whether several agents share the work. Each looks at its own node here.",
         ..IGNORED
     },
     OptionSpec {
@@ -406,7 +407,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         name: "resource_update_interval",
         kind: COUNT,
         default: "0",
-        help: "Seconds between two looks at Nova. This version looks at no instances.",
+        help: "Seconds between two looks at Nova. Nova isn't asked here.",
         ..IGNORED
     },
     OptionSpec {
@@ -415,15 +416,30 @@ pub static OPTIONS: &[OptionSpec] = &[
         kind: Kind::Choice(&["kvm", "lxc", "qemu", "uml", "xen", "parallels"]),
         default: "kvm",
         deprecated: &[(DEFAULT, "libvirt_type")],
-        help: "The hypervisor. This version looks at no instances.",
-        ..IGNORED
+        help: "The hypervisor, which chooses the URI where libvirt_uri is not set: kvm and qemu \
+               stand for qemu:///system.",
+        ..PLAIN
     },
     OptionSpec {
         group: "compute",
         name: "libvirt_uri",
         deprecated: &[(DEFAULT, "libvirt_uri")],
-        help: "The libvirt to ask. This version looks at no instances.",
-        ..IGNORED
+        help: "The libvirt to ask, read-only. Default: what libvirt_type stands for. A remote one \
+               would be asked over the network that an outage takes away.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "compute",
+        name: "libvirt_timeout",
+        kind: Kind::Seconds {
+            least: 0.5,
+            most: 60.0,
+        },
+        default: "3",
+        help: "Seconds that libvirt may take for an answer, opening a connection included. A libvirt \
+               that takes longer counts as hung: hypervisor.connectivity is 0. A busy one answers \
+               within some hundredths.",
+        ..PLAIN
     },
     // ---------------------------------------------------------------- [agent]
     OptionSpec {

@@ -56,6 +56,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// What the probes do.
     pub compute: ComputeSettings,
+    /// Which libvirt is asked.
+    pub libvirt: LibvirtSettings,
     /// What else concerns the agent alone.
     pub agent: AgentSettings,
     /// Receiving and batching.
@@ -158,6 +160,17 @@ impl Quorum {
     }
 }
 
+/// Which libvirt is asked, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LibvirtSettings {
+    /// Its URI.
+    pub uri: String,
+    /// Whether the configuration names the URI, and not the type alone.
+    pub is_chosen: bool,
+    /// How long an answer may take.
+    pub timeout: Duration,
+}
+
 /// What concerns the agent alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentSettings {
@@ -211,6 +224,7 @@ pub(super) fn build(values: &mut Values<'_>, host_name: &str) -> Result<Settings
         state_path: values.path(DEFAULT, "state_path")?,
         log: log(values)?,
         compute: compute(values)?,
+        libvirt: libvirt(values)?,
         agent: AgentSettings {
             http_listen: values.listen("agent", "http_listen")?,
         },
@@ -353,6 +367,22 @@ fn host_tags(values: &mut Values<'_>) -> Result<Vec<(String, String)>, Mismatch>
         }
     }
     Ok(tags)
+}
+
+fn libvirt(values: &Values<'_>) -> Result<LibvirtSettings, Mismatch> {
+    let chosen = optional(values.text("compute", "libvirt_uri")?);
+    let usual = match values.text("compute", "libvirt_type")?.as_str() {
+        "lxc" => "lxc:///",
+        "xen" => "xen:///",
+        "uml" => "uml:///system",
+        "parallels" => "parallels:///system",
+        _ => "qemu:///system",
+    };
+    Ok(LibvirtSettings {
+        is_chosen: chosen.is_some(),
+        uri: chosen.unwrap_or_else(|| usual.to_owned()),
+        timeout: values.seconds("compute", "libvirt_timeout")?,
+    })
 }
 
 fn collector(values: &mut Values<'_>) -> Result<CollectorSettings, Mismatch> {

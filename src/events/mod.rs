@@ -10,6 +10,8 @@ mod agent;
 mod changes;
 #[cfg(feature = "collector")]
 mod collector;
+#[cfg(feature = "agent")]
+mod hypervisor;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod limit;
 #[cfg(any(feature = "agent", feature = "collector"))]
@@ -19,6 +21,8 @@ mod metrics;
 pub use agent::AgentEvents;
 #[cfg(feature = "collector")]
 pub use collector::CollectorEvents;
+#[cfg(feature = "agent")]
+pub use hypervisor::{hypervisor_answers, hypervisor_failed, instance_unreadable};
 #[cfg(any(feature = "agent", feature = "collector"))]
 pub use metrics::Metrics;
 

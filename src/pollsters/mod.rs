@@ -2,6 +2,7 @@
 //! of them. A pollster may block: each has a thread of its own.
 
 pub mod heartbeat;
+pub mod libvirt;
 pub mod schedule;
 pub mod storage;
 
@@ -110,6 +111,12 @@ pub const TABLE: &[Entry] = &[
         namespace: Namespace::Compute,
         meters: &[meters::HEARTBEAT],
         build: |context| Box::new(heartbeat::Heartbeat::new(context)),
+    },
+    Entry {
+        name: "hypervisor",
+        namespace: Namespace::Compute,
+        meters: &[meters::HYPERVISOR_CONNECTIVITY],
+        build: |context| Box::new(libvirt::hypervisor::Hypervisor::new(context)),
     },
 ];
 

@@ -4,7 +4,7 @@
 //! It is what tells "the storage path is gone" from "this was never configured right", so losing
 //! it is safe (no reading) and keeping it is what makes a cut known after a restart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,6 +22,9 @@ pub struct Memory {
     /// Last known address, by the gateway's name.
     #[serde(default)]
     pub names: BTreeMap<String, IpAddr>,
+    /// URIs of libvirts that have answered.
+    #[serde(default)]
+    pub hypervisors: BTreeSet<String>,
 }
 
 /// The memory as pollsters, the resolver and the one who saves it share it.
@@ -80,6 +83,21 @@ impl SharedMemory {
         let is_news = known.is_none_or(|known| !addresses.contains(known));
         if is_news && (known.is_some() || inner.memory.names.len() < ENTRIES_MAX) {
             inner.memory.names.insert(name.to_owned(), *first);
+            inner.version += 1;
+        }
+    }
+
+    /// Whether this libvirt ever answered.
+    pub fn hypervisor_answered(&self, uri: &str) -> bool {
+        self.lock().memory.hypervisors.contains(uri)
+    }
+
+    /// This libvirt answered.
+    pub fn hypervisor_answers(&self, uri: &str) {
+        let mut inner = self.lock();
+        let known = &mut inner.memory.hypervisors;
+        if known.len() < ENTRIES_MAX && !known.contains(uri) {
+            known.insert(uri.to_owned());
             inner.version += 1;
         }
     }

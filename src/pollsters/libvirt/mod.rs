@@ -1,0 +1,11 @@
+//! What libvirt knows: whether it lives, which instances there are, and what happens to them.
+//!
+//! libvirt is the most dangerous neighbour that the agent has: a stopped libvirtd blocks every call
+//! for ever, opening a connection included, and a connection that was lost never heals. So it is
+//! asked in threads of its own ([`link`]), read-only, and what judges a node rests on the one bulk
+//! call that enters no QEMU.
+
+pub mod hypervisor;
+pub mod link;
+pub mod report;
+pub mod sys;
