@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::io::{self, IsTerminal};
+use std::path::Path;
 use std::time::Duration;
 
 use super::agent::{self, Agent};
@@ -10,7 +11,7 @@ use super::collector::{self, Collector};
 use super::signals::End;
 use super::status::{self, Format};
 use super::{ConfigArgs, DaemonError, files, http, logging, output, secret, signals};
-use crate::config::{Purpose, Settings};
+use crate::config::{LibvirtSettings, Purpose, Settings};
 use crate::events::Chain;
 use crate::model::Secret;
 use crate::storage::Database;
@@ -20,9 +21,17 @@ const REFRESH: Duration = Duration::from_secs(1);
 /// Not on a terminal, every table is a part of a log.
 const REFRESH_LOG: Duration = Duration::from_secs(10);
 
+/// Where libvirt's sockets are.
+const LIBVIRT_SOCKETS: &str = "/run/libvirt";
+/// The names that a daemon for QEMU may give its own, the modular one first.
+const SOCKET_NAMES: [&str; 2] = ["virtqemud-sock-ro", "libvirt-sock-ro"];
+/// A libvirt that needs no daemon and has one instance, which always runs.
+const TEST_DRIVER: &str = "test:///default";
+
 /// Runs both until it is told to end.
 pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
-    let settings = files::load_settings(args, Purpose::Everything)?;
+    let mut settings = files::load_settings(args, Purpose::Everything)?;
+    choose_libvirt(&mut settings.libvirt, Path::new(LIBVIRT_SOCKETS));
     let pipeline = agent::load_pipeline(&settings)?;
     if args.check_config {
         agent::print_plan(&settings, &pipeline)?;
@@ -54,6 +63,15 @@ pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
     })?;
     runtime.shutdown_background();
     Ok(())
+}
+
+/// Where the configuration names no libvirt and this machine has none, there is still something to
+/// look at.
+fn choose_libvirt(settings: &mut LibvirtSettings, sockets: &Path) {
+    let is_there = SOCKET_NAMES.iter().any(|name| sockets.join(name).exists());
+    if !settings.is_chosen && !is_there {
+        TEST_DRIVER.clone_into(&mut settings.uri);
+    }
 }
 
 /// Shows the table again and again. A node is watched whether or not anybody can see it: what goes
@@ -106,4 +124,28 @@ fn hints(settings: &Settings) -> String {
     }
     hints.push("Ctrl-C ends it".to_owned());
     hints.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(is_chosen: bool, sockets: &Path) -> String {
+        let mut settings = LibvirtSettings {
+            uri: "qemu:///system".to_owned(),
+            is_chosen,
+            timeout: Duration::from_secs(3),
+        };
+        choose_libvirt(&mut settings, sockets);
+        settings.uri
+    }
+
+    #[test]
+    fn the_test_driver_stands_in_only_where_nothing_is_there_and_nothing_was_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(chosen(false, folder.path()), TEST_DRIVER);
+        assert_eq!(chosen(true, folder.path()), "qemu:///system");
+        std::fs::write(folder.path().join("libvirt-sock-ro"), "").unwrap();
+        assert_eq!(chosen(false, folder.path()), "qemu:///system");
+    }
 }
