@@ -23,7 +23,7 @@ mod values;
 pub use problem::{Problem, Problems, Severity};
 pub use settings::{
     AgentSettings, CollectorSettings, ComputeSettings, DatabaseSettings, EFFECTIVE_TIMEOUT_MIN,
-    LogSettings, Namespace, Quorum, Settings, effective_timeout,
+    LogSettings, Namespace, Quorum, Reserved, Settings, effective_timeout,
 };
 
 pub(crate) use problem::settle;

@@ -1,0 +1,4 @@
+//! What runs on this node, as libvirt says.
+
+pub mod domain;
+pub mod state;
