@@ -23,7 +23,7 @@ mod values;
 pub use problem::{Problem, Problems, Severity};
 pub use settings::{
     AgentSettings, CollectorSettings, ComputeSettings, DatabaseSettings, EFFECTIVE_TIMEOUT_MIN,
-    LibvirtSettings, LogSettings, Namespace, Quorum, Settings, effective_timeout,
+    LibvirtSettings, LogSettings, Namespace, Quorum, Reserved, Settings, effective_timeout,
 };
 
 pub(crate) use problem::settle;

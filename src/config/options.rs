@@ -261,22 +261,25 @@ pub static OPTIONS: &[OptionSpec] = &[
         name: "reserved_metadata_namespace",
         kind: Kind::List,
         default: "metering.",
-        help: "Prefixes of user metadata to keep. This version discovers no user metadata.",
-        ..IGNORED
+        help: "Prefixes of keys of the metadata that users give their instances: such entries go \
+               into readings as user_metadata, without the prefix and with dots made underscores. \
+               libvirt knows no user metadata, so this version finds none; host_tags are there anyway.",
+        ..PLAIN
     },
     OptionSpec {
         name: "reserved_metadata_keys",
         kind: Kind::List,
-        help: "Keys of user metadata to keep. This version discovers no user metadata; say \
-               [compute] cluster instead.",
-        ..IGNORED
+        help: "Whole keys of the metadata that users give their instances that go into readings \
+               beside those by prefix. To tag a node, say [compute] cluster or host_tags instead.",
+        ..PLAIN
     },
     OptionSpec {
         name: "reserved_metadata_length",
         kind: COUNT,
         default: "256",
-        help: "The longest user metadata value to keep, in characters.",
-        ..IGNORED
+        help: "Texts of user metadata are cut to so many characters, because they travel with every \
+               reading of their instance.",
+        ..PLAIN
     },
     // ---------------------------------------------------------------- [compute]
     OptionSpec {

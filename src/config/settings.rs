@@ -54,6 +54,8 @@ pub struct Settings {
     pub state_path: PathBuf,
     /// Where logs go.
     pub log: LogSettings,
+    /// Which user metadata goes into readings.
+    pub reserved: Reserved,
     /// What the probes do.
     pub compute: ComputeSettings,
     /// Which libvirt is asked.
@@ -107,6 +109,17 @@ pub struct LogSettings {
     pub use_stderr: bool,
     /// To this file as well.
     pub file: Option<PathBuf>,
+}
+
+/// Which of the metadata that users give their instances goes into readings, as `user_metadata`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reserved {
+    /// Prefixes of keys; each is taken off.
+    pub namespaces: Vec<String>,
+    /// Whole keys beside them.
+    pub keys: Vec<String>,
+    /// Longer texts are cut to so many characters.
+    pub length: usize,
 }
 
 /// What the storage probes do.
@@ -223,6 +236,11 @@ pub(super) fn build(values: &mut Values<'_>, host_name: &str) -> Result<Settings
         pipeline_cfg_file: values.path(DEFAULT, "pipeline_cfg_file")?,
         state_path: values.path(DEFAULT, "state_path")?,
         log: log(values)?,
+        reserved: Reserved {
+            namespaces: values.words(DEFAULT, "reserved_metadata_namespace")?,
+            keys: values.words(DEFAULT, "reserved_metadata_keys")?,
+            length: narrow(values, DEFAULT, "reserved_metadata_length")?,
+        },
         compute: compute(values)?,
         libvirt: libvirt(values)?,
         agent: AgentSettings {

@@ -88,7 +88,7 @@ impl Emitter {
         }
     }
 
-    /// As `cluster` and as `user_metadata.cluster`; what a pollster said itself stays.
+    /// As `cluster` and as `user_metadata.cluster`; what a pollster said itself stays, there as well.
     fn tag(&self, metadata: &mut Metadata) {
         if self.tags.is_empty() {
             return;
@@ -96,14 +96,16 @@ impl Emitter {
         for (key, value) in &self.tags {
             metadata.entry(key.clone()).or_insert_with(|| value.clone());
         }
-        let again = self
-            .tags
-            .iter()
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
-        metadata
+        let user_metadata = metadata
             .entry(USER_METADATA.to_owned())
-            .or_insert(Value::Map(again));
+            .or_insert_with(|| Value::Map(Vec::new()));
+        if let Value::Map(entries) = user_metadata {
+            for (key, value) in &self.tags {
+                if !entries.iter().any(|(known, _)| known == key) {
+                    entries.push((key.clone(), value.clone()));
+                }
+            }
+        }
     }
 }
 
@@ -217,5 +219,25 @@ mod tests {
         assert_eq!(metadata["interval"], Value::from(1.0));
         let again = metadata[USER_METADATA].as_map().unwrap();
         assert!(again.contains(&("cluster".to_owned(), Value::from("blue"))));
+    }
+
+    #[test]
+    fn tags_join_user_metadata_that_is_there() {
+        let tags = [("rack".to_owned(), "r7".to_owned())];
+        let emitter = Emitter::new("n", 1, Some("blue"), &tags);
+        let mut of_a_user = sample(meters::INSTANCE);
+        let entries = vec![
+            ("stack".to_owned(), Value::from("web")),
+            ("rack".to_owned(), Value::from("mine")),
+        ];
+        let key = USER_METADATA.to_owned();
+        of_a_user.metadata.insert(key, Value::Map(entries));
+        let metadata = emit(&emitter, vec![of_a_user])[0].sample.metadata.clone();
+        assert_eq!(metadata["rack"], Value::from("r7"));
+        let mut entries = metadata[USER_METADATA].as_map().unwrap().to_vec();
+        entries.sort_by(|a, b| a.0.cmp(&b.0));
+        let expected = [("cluster", "blue"), ("rack", "mine"), ("stack", "web")];
+        let expected = expected.map(|(key, value)| (key.to_owned(), Value::from(value)));
+        assert_eq!(entries, expected);
     }
 }

@@ -10,9 +10,11 @@ use crate::config::{FILE_BYTES_MAX, Problem, Problems, Severity, settle};
 mod emit;
 mod meters;
 mod reader;
+mod reserved;
 mod target;
 mod yaml;
 
+pub use crate::config::Reserved;
 pub use emit::Emitter;
 pub use meters::{MeterFilter, matches};
 pub use target::{DEFAULT_UDP_PORT, Publisher, UdpTarget};
