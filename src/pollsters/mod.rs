@@ -118,6 +118,23 @@ pub const TABLE: &[Entry] = &[
         meters: &[meters::HYPERVISOR_CONNECTIVITY],
         build: |context| Box::new(libvirt::hypervisor::Hypervisor::new(context)),
     },
+    Entry {
+        name: "instances",
+        namespace: Namespace::Compute,
+        meters: &[
+            meters::INSTANCE,
+            meters::POWER_STATE,
+            meters::INSTANCE_STATE,
+            meters::INSTANCE_ROUND,
+        ],
+        build: |context| Box::new(libvirt::instances::Instances::new(context)),
+    },
+    Entry {
+        name: "statistics",
+        namespace: Namespace::Compute,
+        meters: libvirt::figures::METERS,
+        build: |context| Box::new(libvirt::statistics::Statistics::new(context)),
+    },
 ];
 
 /// A `pollster.failed`: that `pollster` of `host` has no reading, and why. It is an answer of its

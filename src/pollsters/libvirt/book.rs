@@ -126,13 +126,7 @@ impl Book {
     }
 
     /// Something happened to an instance: the reading about it, if its state can be told.
-    pub fn happened(
-        &mut self,
-        uuid: &str,
-        name: &str,
-        what: &What,
-        at: UtcTime,
-    ) -> Option<Sample> {
+    pub fn happened(&mut self, uuid: &str, name: &str, what: &What, at: UtcTime) -> Option<Sample> {
         let instance = self.instances.entry(uuid.to_owned()).or_default();
         name.clone_into(&mut instance.name);
         let happened = match what {
@@ -210,11 +204,11 @@ impl Book {
         let (state, _) = instance.state?;
         let metadata = self.metadata(uuid, instance, state);
         // Not to be repeated in the next round would be too late then.
-        let is_old =
-            |told: &Told| now.saturating_duration_since(told.at) + self.interval > REPEAT;
-        let is_news = instance.told.as_ref().is_none_or(|told| {
-            told.state != state || told.metadata != metadata || is_old(told)
-        });
+        let is_old = |told: &Told| now.saturating_duration_since(told.at) + self.interval > REPEAT;
+        let is_news = instance
+            .told
+            .as_ref()
+            .is_none_or(|told| told.state != state || told.metadata != metadata || is_old(told));
         is_news.then_some((state, metadata))
     }
 

@@ -194,9 +194,9 @@ impl Figures<'_> {
         ];
         let uuid = &self.domain.uuid;
         let cpu = cpu_time.map(|volume| self.sample(CPU, volume, uuid, &cpu_number));
-        let rest = rest
-            .into_iter()
-            .filter_map(|(meter, volume)| Some(self.sample(meter, volume?, uuid, &Metadata::new())));
+        let rest = rest.into_iter().filter_map(|(meter, volume)| {
+            Some(self.sample(meter, volume?, uuid, &Metadata::new()))
+        });
         cpu.into_iter().chain(rest).collect()
     }
 

@@ -129,7 +129,8 @@ impl Instances {
     fn told(&mut self) -> Vec<Sample> {
         let mut samples = Vec::new();
         let mut touched = BTreeSet::new();
-        for event in self.events.try_iter().take(EVENTS_MAX) {
+        let heard: Vec<Event> = self.events.try_iter().take(EVENTS_MAX).collect();
+        for event in heard {
             match event {
                 Event::Domain { uuid, name, what } => {
                     samples.extend(self.book.happened(&uuid, &name, &what, clock::utc()));

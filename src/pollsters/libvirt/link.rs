@@ -15,7 +15,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use super::sys::{Connection, Failure, FailureKind, Listener};
@@ -95,6 +95,13 @@ pub enum Waited<T> {
     Over(Result<T, Trouble>),
     /// Its time is not over.
     Still(Pending<T>),
+}
+
+impl<T> Pending<T> {
+    /// Whether the answer is still to come; one that came is thrown away.
+    pub fn is_open(&self) -> bool {
+        matches!(self.answer.try_recv(), Err(TryRecvError::Empty))
+    }
 }
 
 impl Link {

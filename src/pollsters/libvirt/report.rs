@@ -45,3 +45,16 @@ pub enum What {
     /// Its metadata was edited.
     Metadata,
 }
+
+/// A statistic of a domain, by its name in `virConnectGetAllDomainStats`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Statistic {
+    /// Any whole number.
+    Number(i128),
+    /// A fraction.
+    Fraction(f64),
+    /// A truth value.
+    Truth(bool),
+    /// A text.
+    Text(String),
+}

@@ -20,15 +20,22 @@ use virt_sys as sys;
 use self::events::{closed, event_callbacks, into_opaque, release, start_event_loop};
 use self::failure::last_failure;
 use self::statistics::Records;
-use super::report::DomainState;
+use super::report::{DomainState, Statistic};
 
 pub use self::events::Listener;
 pub use self::failure::{Failure, FailureKind};
-pub use self::statistics::Statistic;
 
 /// The most domains that are looked at. A host has some hundreds at most; what claims to have more
 /// is refused, because a round that leaves some out would not be complete.
 pub const DOMAINS_MAX: usize = 10_000;
+
+/// The groups of statistics that Ceilometer's meters are made from. All but the last enter the
+/// guest's QEMU.
+pub const GROUPS: u32 = sys::VIR_DOMAIN_STATS_CPU_TOTAL
+    | sys::VIR_DOMAIN_STATS_BALLOON
+    | sys::VIR_DOMAIN_STATS_VCPU
+    | sys::VIR_DOMAIN_STATS_BLOCK
+    | sys::VIR_DOMAIN_STATS_INTERFACE;
 
 /// Seconds between two keepalive messages on an idle connection, and how many may go unanswered: a
 /// hung libvirtd is noticed after three seconds, also where nobody asks it anything.

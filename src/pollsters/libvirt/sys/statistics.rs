@@ -5,20 +5,7 @@ use std::ffi::{CStr, c_int};
 use virt_sys as sys;
 
 use super::{domain_name, domain_uuid, text_of};
-use crate::pollsters::libvirt::report::DomainState;
-
-/// A statistic of a domain, by its name in `virConnectGetAllDomainStats`.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Statistic {
-    /// Any whole number.
-    Number(i128),
-    /// A fraction.
-    Fraction(f64),
-    /// A truth value.
-    Truth(bool),
-    /// A text.
-    Text(String),
-}
+use crate::pollsters::libvirt::report::{DomainState, Statistic};
 
 /// Records of statistics, freed together.
 pub(super) struct Records {
