@@ -305,3 +305,269 @@ fn io_reason(reason: &str) -> &'static str {
         _ => "other",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use proptest::prelude::*;
+    use virt_sys as sys;
+
+    const A: &str = "00000000-0000-4000-8000-00000000000a";
+    const B: &str = "00000000-0000-4000-8000-00000000000b";
+    const RUNNING: (i64, i64) = (1, 1);
+    const SHUTOFF: (i64, i64) = (5, 1);
+    const HALF_A_MINUTE: Duration = Duration::from_secs(30);
+
+    fn book() -> Book {
+        let reserved = Reserved {
+            namespaces: Vec::new(),
+            keys: Vec::new(),
+            length: 256,
+        };
+        Book::new("node-1", HALF_A_MINUTE, &reserved)
+    }
+
+    fn seen(uuid: &str, (state, reason): (i64, i64)) -> DomainState {
+        DomainState {
+            uuid: uuid.to_owned(),
+            name: format!("instance-{}", &uuid[uuid.len() - 1..]),
+            state,
+            reason,
+        }
+    }
+
+    fn at() -> UtcTime {
+        UtcTime::from_unix_micros(0)
+    }
+
+    fn lifecycle_of(event: u32, detail: u32) -> What {
+        What::Lifecycle(event.try_into().unwrap(), detail.try_into().unwrap())
+    }
+
+    fn text<'a>(sample: &'a Sample, key: &str) -> &'a str {
+        sample
+            .metadata
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or("")
+    }
+
+    /// Meter and resource of each sample, in order.
+    fn told(samples: &[Sample]) -> Vec<(&str, &str)> {
+        samples
+            .iter()
+            .map(|sample| (&*sample.meter.name, sample.resource_id.as_str()))
+            .collect()
+    }
+
+    #[test]
+    fn a_round_ends_with_the_count_of_the_states_right_before_it() {
+        let (mut book, now) = (book(), clock::now());
+        book.saw(&[seen(A, RUNNING), seen(B, SHUTOFF)]);
+        let samples = book.round(now, at());
+        let expected = [
+            ("instance", A),
+            ("power.state", A),
+            ("instance", B),
+            ("power.state", B),
+            ("instance.state", A),
+            ("instance.state", B),
+            ("instance.round", "node-1"),
+        ];
+        assert_eq!(told(&samples), expected);
+        let volumes: Vec<f64> = samples[4..].iter().map(|one| one.volume.as_f64()).collect();
+        assert_eq!(volumes, [1.0, 5.0, 2.0]);
+        assert_eq!(text(&samples[4], "reason"), "booted");
+        assert_eq!(text(&samples[5], "reason"), "shutdown");
+
+        book.saw(&[seen(B, SHUTOFF)]);
+        let samples = book.round(now + HALF_A_MINUTE, at());
+        let expected = [("instance.state", B), ("instance.round", "node-1")];
+        assert_eq!(told(&samples), expected, "A is gone, and B is no news");
+
+        book.saw(&[]);
+        let samples = book.round(now + HALF_A_MINUTE * 2, at());
+        assert_eq!(told(&samples), [("instance.round", "node-1")]);
+        assert_eq!(
+            samples[0].volume,
+            Volume::Int(0),
+            "none, and that is certain"
+        );
+    }
+
+    #[test]
+    fn instance_and_power_state_come_on_change_and_every_ten_minutes() {
+        let (mut book, start) = (book(), clock::now());
+        let mut told_at = Vec::new();
+        for round in 0..200 {
+            let now = start + HALF_A_MINUTE * round;
+            let state = if round < 150 { RUNNING } else { SHUTOFF };
+            book.saw(&[seen(A, state)]);
+            let samples = book.round(now, at());
+            let told = |meter: Meter| samples.iter().any(|sample| sample.meter == meter);
+            assert_eq!(told(meters::INSTANCE), told(meters::POWER_STATE));
+            assert!(told(meters::INSTANCE_STATE));
+            if told(meters::INSTANCE) {
+                told_at.push(now - start);
+            }
+        }
+        assert!(told_at.contains(&(HALF_A_MINUTE * 150)), "the change");
+        assert!(told_at.windows(2).all(|two| two[1] - two[0] <= REPEAT));
+        let few = 200 * 30 / 600 + 2;
+        assert!(told_at.len() <= few, "told {} times", told_at.len());
+    }
+
+    #[test]
+    fn what_happens_is_told_with_its_reason() {
+        let on = |event: u32, detail: u32| lifecycle_of(event, detail);
+        for (what, volume, reason, event, detail) in [
+            (
+                on(
+                    sys::VIR_DOMAIN_EVENT_STOPPED,
+                    sys::VIR_DOMAIN_EVENT_STOPPED_FAILED,
+                ),
+                5,
+                "failed",
+                "stopped",
+                "failed",
+            ),
+            (
+                on(
+                    sys::VIR_DOMAIN_EVENT_STOPPED,
+                    sys::VIR_DOMAIN_EVENT_STOPPED_MIGRATED,
+                ),
+                5,
+                "migrated",
+                "stopped",
+                "migrated",
+            ),
+            (
+                on(
+                    sys::VIR_DOMAIN_EVENT_SUSPENDED,
+                    sys::VIR_DOMAIN_EVENT_SUSPENDED_IOERROR,
+                ),
+                3,
+                "ioerror",
+                "suspended",
+                "ioerror",
+            ),
+            (
+                on(
+                    sys::VIR_DOMAIN_EVENT_SUSPENDED,
+                    sys::VIR_DOMAIN_EVENT_SUSPENDED_WATCHDOG,
+                ),
+                3,
+                "watchdog",
+                "suspended",
+                "watchdog",
+            ),
+            (
+                on(
+                    sys::VIR_DOMAIN_EVENT_CRASHED,
+                    sys::VIR_DOMAIN_EVENT_CRASHED_PANICKED,
+                ),
+                6,
+                "panicked",
+                "crashed",
+                "panicked",
+            ),
+            (What::Reboot, 1, "booted", "reboot", ""),
+            (What::Watchdog(2), 1, "booted", "watchdog", "reset"),
+            (What::Watchdog(77), 1, "booted", "watchdog", "unknown"),
+            (
+                What::IoError(1, "enospc".into()),
+                1,
+                "booted",
+                "io_error",
+                "enospc",
+            ),
+            (
+                What::IoError(1, "\u{1b}[2J moon".into()),
+                1,
+                "booted",
+                "io_error",
+                "other",
+            ),
+            (What::ControlError, 1, "booted", "control_error", ""),
+            (on(77, 77), 1, "booted", "unknown", "unknown"),
+        ] {
+            let mut book = book();
+            book.saw(&[seen(A, RUNNING)]);
+            let sample = book.happened(A, "instance-a", &what, at()).unwrap();
+            assert_eq!(sample.meter, meters::INSTANCE_STATE);
+            assert_eq!(sample.volume, Volume::Int(volume), "{what:?}");
+            let words = ["reason", "event", "detail"].map(|key| text(&sample, key));
+            assert_eq!(words, [reason, event, detail], "{what:?}");
+        }
+    }
+
+    #[test]
+    fn an_event_about_an_unknown_instance_waits_for_libvirts_word() {
+        let mut book = book();
+        assert_eq!(book.happened(A, "instance-a", &What::Reboot, at()), None);
+        let sample = book.verify(&seen(A, RUNNING), at()).unwrap();
+        assert_eq!(sample.volume, Volume::Int(1));
+        assert_eq!(book.verify(&seen(A, RUNNING), at()), None, "no news");
+    }
+
+    #[test]
+    fn a_changed_definition_is_read_again_and_every_one_now_and_then() {
+        let (mut book, now) = (book(), clock::now());
+        book.saw(&[seen(A, RUNNING), seen(B, RUNNING)]);
+        assert_eq!(book.to_read(now, 1), [A]);
+        assert_eq!(book.to_read(now, 9), [B]);
+        assert!(book.to_read(now, 9).is_empty());
+        book.happened(B, "instance-b", &What::Metadata, at());
+        assert_eq!(book.to_read(now, 9), [B]);
+        let defined = lifecycle_of(
+            sys::VIR_DOMAIN_EVENT_DEFINED,
+            sys::VIR_DOMAIN_EVENT_DEFINED_UPDATED,
+        );
+        book.happened(A, "instance-a", &defined, at());
+        assert_eq!(book.to_read(now, 9), [A]);
+        assert_eq!(book.to_read(now + REREAD, 9), [A, B]);
+    }
+
+    /// Keeps the last state that was told of each instance.
+    fn note(last: &mut BTreeMap<String, f64>, samples: impl IntoIterator<Item = Sample>) {
+        for sample in samples {
+            if sample.meter == meters::INSTANCE_STATE {
+                last.insert(sample.resource_id.clone(), sample.volume.as_f64());
+            }
+        }
+    }
+
+    proptest! {
+        /// Whatever happens in whatever order, the last reading of an instance says what libvirt
+        /// said last when it was asked.
+        #[test]
+        fn the_last_word_is_libvirts(
+            steps in prop::collection::vec((0..2usize, 0..3u8, 0..12i32, 0..9i32, 0..8i64, 0..4i64), 1..60),
+        ) {
+            let (mut book, now) = (book(), clock::now());
+            let mut last = BTreeMap::new();
+            let mut asked = BTreeMap::new();
+            for (which, kind, event, detail, state, reason) in steps {
+                let uuid = [A, B][which];
+                let word = seen(uuid, (state, reason));
+                // Whoever something happens to is asked for right after it.
+                if kind == 0 {
+                    note(&mut last, book.happened(uuid, &word.name, &What::Lifecycle(event, detail), at()));
+                }
+                if kind == 2 {
+                    book.saw(std::slice::from_ref(&word));
+                    asked.clear();
+                    note(&mut last, book.round(now, at()));
+                } else {
+                    note(&mut last, book.verify(&word, at()));
+                }
+                #[allow(clippy::cast_precision_loss)]
+                asked.insert(uuid.to_owned(), state as f64);
+                for (uuid, state) in &asked {
+                    prop_assert_eq!(last.get(uuid), Some(state));
+                }
+            }
+        }
+    }
+}
