@@ -325,6 +325,8 @@ fn every_setting_can_be_set() {
     let settings = settings(
         "[DEFAULT]\nhost = a\nsample_source = b\npolling_namespaces = central,compute,central\n\
          debug = on\nverbose = 0\nuse_stderr = no\nlog_file = x.log\nlog_dir = /var/log\n\
+         reserved_metadata_namespace = metering., ha.\nreserved_metadata_keys = stack,\n\
+         reserved_metadata_length = 9\n\
          [compute]\nstorage_server_address = [fd00::1], gw\nstorage_quorum = 2\n\
          storage_interface = bond1\nstorage_source_address = fd00::2, 10.0.0.2\n\
          cluster = c1\nhost_tags = rack:1, room: 2\nping_count = 3\nping_interval = 0.25\n\
@@ -339,6 +341,10 @@ fn every_setting_can_be_set() {
         settings.polling_namespaces,
         [Namespace::Central, Namespace::Compute]
     );
+    let reserved = &settings.reserved;
+    assert_eq!(reserved.namespaces, ["metering.", "ha."]);
+    assert_eq!(reserved.keys, ["stack"]);
+    assert_eq!(reserved.length, 9);
     assert!(settings.log.debug && !settings.log.verbose && !settings.log.use_stderr);
     assert_eq!(settings.log.file, Some("/var/log/x.log".into()));
     let compute = settings.compute;

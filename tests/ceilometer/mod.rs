@@ -1,4 +1,5 @@
-//! Runs `verify.py`, Ceilometer's own signing code, beside ours.
+//! Runs Ceilometer's own code beside ours: `verify.py` signs and verifies, `instances.py` discovers
+//! instances.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -27,29 +28,39 @@ pub(crate) fn python() -> Result<PathBuf, String> {
     ))
 }
 
-/// Runs the script with these arguments and this standard input, and reads the JSON that it says.
+/// Runs `verify.py` with these arguments and this standard input, and reads the JSON that it says.
 pub(crate) fn run(arguments: &[&str], input: &str) -> Result<serde_json::Value, String> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ceilometer/verify.py");
+    run_script("verify.py", arguments, input)
+}
+
+/// Runs a script of this folder with these arguments and this standard input, and reads the JSON that
+/// it says.
+pub(crate) fn run_script(
+    name: &str,
+    arguments: &[&str],
+    input: &str,
+) -> Result<serde_json::Value, String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/ceilometer");
     let mut child = Command::new(python()?)
-        .arg(script)
+        .arg(folder.join(name))
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .map_err(|error| format!("cannot start verify.py: {error}"))?;
-    // The script reads all of its input before it says anything, so this can't block for ever.
-    let mut stdin = child.stdin.take().ok_or("verify.py has no input")?;
+        .map_err(|error| format!("cannot start {name}: {error}"))?;
+    // The scripts read all of their input before they say anything, so this can't block for ever.
+    let mut stdin = child.stdin.take().ok_or(format!("{name} has no input"))?;
     stdin
         .write_all(input.as_bytes())
-        .map_err(|error| format!("cannot write to verify.py: {error}"))?;
+        .map_err(|error| format!("cannot write to {name}: {error}"))?;
     drop(stdin);
     let output = child
         .wait_with_output()
-        .map_err(|error| format!("cannot read from verify.py: {error}"))?;
+        .map_err(|error| format!("cannot read from {name}: {error}"))?;
     if !output.status.success() {
-        return Err(format!("verify.py ended with {}", output.status));
+        return Err(format!("{name} ended with {}", output.status));
     }
-    serde_json::from_slice(&output.stdout).map_err(|error| format!("verify.py said: {error}"))
+    serde_json::from_slice(&output.stdout).map_err(|error| format!("{name} said: {error}"))
 }
 
 /// Bytes as hex digits.

@@ -22,6 +22,14 @@ const XML_BYTES_MAX: usize = 1 << 20;
 /// it the XML is refused as one that is too long.
 const NODES_MAX: u32 = 65_536;
 
+/// The most attributes of one element, and the most declarations of namespaces in one XML. A guest
+/// has 20 of each at most. Comparing each attribute with each other, and each namespace with all that
+/// hold around it, would take minutes for what fits into [`XML_BYTES_MAX`]; such an XML is refused.
+const ATTRIBUTES_MAX: usize = 256;
+
+/// See [`ATTRIBUTES_MAX`].
+const NAMESPACES_MAX: usize = 256;
+
 /// The longest name, id or property that is kept, in characters: Nova's own columns hold as many. The
 /// rest of a longer text is cut off; a property whose name is longer, or an id, is left out.
 const TEXT_CHARS_MAX: usize = 255;
@@ -140,6 +148,12 @@ pub enum DomainError {
     /// Longer than is read.
     #[error("cannot read the domain's XML: found {0} bytes, expected {XML_BYTES_MAX} at most")]
     TooLong(usize),
+    /// With more attributes or namespaces than can be compared in time.
+    #[error(
+        "cannot read the domain's XML: expected {ATTRIBUTES_MAX} attributes in an element and \
+         {NAMESPACES_MAX} namespaces at most"
+    )]
+    TooIntricate,
     /// Not well formed, with a document type, or with too many elements.
     #[error("cannot read the domain's XML")]
     Unreadable(#[source] roxmltree::Error),
@@ -152,6 +166,9 @@ pub enum DomainError {
 pub fn parse(xml: &str) -> Result<Domain, DomainError> {
     if xml.len() > XML_BYTES_MAX {
         return Err(DomainError::TooLong(xml.len()));
+    }
+    if is_intricate(xml) {
+        return Err(DomainError::TooIntricate);
     }
     let options = ParsingOptions {
         allow_dtd: false,
@@ -330,6 +347,59 @@ fn properties_value(properties: &Properties) -> Value {
             .map(|(key, text)| (key.clone(), or_null(text.as_deref())))
             .collect(),
     )
+}
+
+/// What goes on between `<` and these, without being a tag.
+const NO_TAGS: [(&str, &str); 3] = [("!--", "-->"), ("![CDATA[", "]]>"), ("?", "?>")];
+
+/// Whether there are more attributes or namespaces than their bounds. Exact where the XML is well
+/// formed; where it is not, the parser stops as well, and what lies before has been counted.
+fn is_intricate(xml: &str) -> bool {
+    let mut rest = xml;
+    let mut namespaces = 0;
+    while let Some((_, markup)) = rest.split_once('<') {
+        let inner = NO_TAGS
+            .iter()
+            .find_map(|(open, close)| Some((markup.strip_prefix(open)?, close)));
+        rest = if let Some((inner, close)) = inner {
+            inner.split_once(close).map_or("", |(_, behind)| behind)
+        } else {
+            let tag = count_in_tag(markup);
+            namespaces += tag.namespaces;
+            if tag.attributes > ATTRIBUTES_MAX || namespaces > NAMESPACES_MAX {
+                return true;
+            }
+            tag.behind
+        };
+    }
+    false
+}
+
+struct Tag<'a> {
+    attributes: usize,
+    namespaces: usize,
+    behind: &'a str,
+}
+
+/// Counts up to the tag's end, leaving out what is quoted.
+fn count_in_tag(markup: &str) -> Tag<'_> {
+    let mut tag = Tag {
+        attributes: 0,
+        namespaces: 0,
+        behind: markup,
+    };
+    while let Some(mark) = tag.behind.chars().find(|c| matches!(c, '>' | '"' | '\'')) {
+        let (bare, behind) = tag.behind.split_once(mark).unwrap_or_default();
+        tag.attributes += bare.matches('=').count();
+        tag.namespaces += bare.matches("xmlns").count();
+        if mark == '>' {
+            tag.behind = behind;
+            return tag;
+        }
+        tag.behind = behind.split_once(mark).map_or("", |(_, behind)| behind);
+    }
+    tag.behind = "";
+    tag
 }
 
 /// Nova's element, whatever it is called: libvirt finds metadata by its namespace alone.
@@ -512,4 +582,301 @@ fn required(root: Node<'_, '_>, name: &'static str) -> Result<String, DomainErro
 
 fn cut(text: &str) -> String {
     text.chars().take(TEXT_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reserved() -> Reserved {
+        Reserved {
+            namespaces: vec!["metering.".to_owned()],
+            keys: Vec::new(),
+            length: 256,
+        }
+    }
+
+    fn document(body: &str) -> String {
+        format!("<domain><name>guest</name><uuid>u-1</uuid>{body}</domain>")
+    }
+
+    fn of_nova(body: &str) -> String {
+        document(&format!(
+            "<metadata><nova:instance xmlns:nova='http://openstack.org/xmlns/libvirt/nova/1.1'>\
+             {body}</nova:instance></metadata>"
+        ))
+    }
+
+    /// What Nova always writes, with this inside of the flavor and this behind it.
+    fn complete(in_flavor: &str, behind: &str) -> String {
+        of_nova(&format!(
+            "<nova:name>n</nova:name><nova:flavor name='f'>{in_flavor}</nova:flavor><nova:owner>\
+             <nova:user uuid='u'/><nova:project uuid='p'/></nova:owner>{behind}"
+        ))
+    }
+
+    fn nova_of(xml: &str) -> Option<Nova> {
+        parse(xml).unwrap().nova
+    }
+
+    #[test]
+    fn a_guest_of_nobody_says_what_can_be_known() {
+        let xml = document("<os><type arch='x86_64'>hvm</type></os>");
+        let domain = parse(&xml).unwrap();
+        assert_eq!(domain.nova, None);
+        let metadata = domain.instance_metadata("n", 3, &reserved());
+        let expected = entries([
+            ("display_name", "guest".into()),
+            ("name", "guest".into()),
+            ("instance_id", "u-1".into()),
+            ("instance_host", "n".into()),
+            ("status", "paused".into()),
+            ("state", "paused".into()),
+            ("os_type", "hvm".into()),
+            ("architecture", "x86_64".into()),
+        ]);
+        assert_eq!(metadata, expected);
+    }
+
+    #[test]
+    fn a_state_of_the_future_is_null() {
+        let domain = parse(&document("")).unwrap();
+        for state in [-1, 8, i64::MAX] {
+            let metadata = domain.instance_metadata("n", state, &reserved());
+            assert_eq!(metadata["state"], Value::Null);
+            assert_eq!(metadata["status"], Value::Null);
+        }
+    }
+
+    #[test]
+    fn what_is_no_domain_is_refused() {
+        let refusals = [
+            ("", "cannot read the domain's XML"),
+            ("<domain>", "cannot read the domain's XML"),
+            (
+                "<!DOCTYPE d [<!ENTITY e 'x'>]><domain><name>&e;</name></domain>",
+                "cannot read the domain's XML",
+            ),
+            (
+                "<network><name>n</name><uuid>u</uuid></network>",
+                "cannot read the domain's XML: it has no usable <domain>",
+            ),
+            (
+                "<domain><name>n</name></domain>",
+                "cannot read the domain's XML: it has no usable <uuid>",
+            ),
+            (
+                "<domain><uuid>u</uuid><name> </name></domain>",
+                "cannot read the domain's XML: it has no usable <name>",
+            ),
+        ];
+        for (xml, message) in refusals {
+            assert_eq!(parse(xml).unwrap_err().to_string(), message, "{xml}");
+        }
+    }
+
+    #[test]
+    fn incomplete_metadata_is_none() {
+        let whole = complete("", "");
+        assert!(nova_of(&whole).is_some());
+        let damaged = [
+            ("<nova:name>n</nova:name>", ""),
+            ("name='f'", ""),
+            ("<nova:user uuid='u'/>", ""),
+            ("<nova:project uuid='p'/>", "<nova:project/>"),
+            ("name='f'>", "name='f'><nova:vcpus>two</nova:vcpus>"),
+            (
+                "name='f'>",
+                "name='f'><nova:vcpus>9223372036854775808</nova:vcpus>",
+            ),
+            ("name='f'>", "name='f'><nova:disk/>"),
+            ("nova/1.1", "nova/2.0"),
+        ];
+        for (part, instead) in damaged {
+            assert!(whole.contains(part), "{part}");
+            let xml = whole.replace(part, instead);
+            assert_eq!(nova_of(&xml), None, "{xml}");
+        }
+    }
+
+    #[test]
+    fn a_whole_xml_is_bounded() {
+        let with = |count: usize| document(&" ".repeat(count));
+        let empty = with(0).len();
+        assert!(parse(&with(XML_BYTES_MAX - empty)).is_ok());
+        let too_long = parse(&with(XML_BYTES_MAX - empty + 1)).unwrap_err();
+        assert_eq!(
+            too_long.to_string(),
+            "cannot read the domain's XML: found 1048577 bytes, expected 1048576 at most"
+        );
+        // The root, the domain, name and uuid with their texts.
+        let with = |count: usize| parse(&document(&"<a/>".repeat(count)));
+        let most = usize::try_from(NODES_MAX).unwrap() - 6;
+        assert!(with(most).is_ok());
+        let too_many = with(most + 1).unwrap_err();
+        assert!(matches!(
+            too_many,
+            DomainError::Unreadable(roxmltree::Error::NodesLimitReached)
+        ));
+    }
+
+    #[test]
+    fn depth_needs_no_stack() {
+        let read = || {
+            let deep = "<a>".repeat(30_000) + &"</a>".repeat(30_000);
+            let plain = parse(&document(&deep)).is_ok();
+            let deep = "<nova:x>".repeat(30_000) + &"</nova:x>".repeat(30_000);
+            (plain, nova_of(&complete("", &deep)).is_some())
+        };
+        let small = std::thread::Builder::new().stack_size(256 * 1024);
+        let found = small.spawn(read).unwrap().join().unwrap();
+        assert_eq!(found, (true, true));
+    }
+
+    #[test]
+    fn attributes_and_namespaces_are_bounded() {
+        let attributes = |count: usize| {
+            let attributes = (0..count).map(|n| format!(" a{n}='=' "));
+            parse(&document(&format!(
+                "<x{}/>",
+                attributes.collect::<String>()
+            )))
+        };
+        assert!(attributes(ATTRIBUTES_MAX).is_ok());
+        let refused = attributes(ATTRIBUTES_MAX + 1).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "cannot read the domain's XML: expected 256 attributes in an element and 256 \
+             namespaces at most"
+        );
+        let namespaces = |count: usize| {
+            let nested = (0..count).map(|n| format!("<x xmlns:a{n}='b{n}'>"));
+            let nested = nested.collect::<String>() + &"</x>".repeat(count);
+            parse(&document(&nested))
+        };
+        assert!(namespaces(NAMESPACES_MAX).is_ok());
+        assert!(namespaces(NAMESPACES_MAX + 1).is_err());
+    }
+
+    #[test]
+    fn only_what_is_markup_counts() {
+        let much = " xmlns:a='=' ".repeat(300);
+        for harmless in [
+            format!("<x>{much}</x>"),
+            format!("<x a=\"{much} >\"/>"),
+            format!("<!-- {much} it's < -->"),
+            format!("<![CDATA[ <a {much} > ' ]]>"),
+            format!("<?x <a {much} ' ?>"),
+        ] {
+            assert!(parse(&document(&harmless)).is_ok(), "{harmless}");
+            let hidden = "<x xmlns:a='b'>".repeat(300) + &"</x>".repeat(300);
+            let both = parse(&document(&(harmless + &hidden)));
+            assert!(matches!(both, Err(DomainError::TooIntricate)));
+        }
+    }
+
+    #[test]
+    fn texts_are_cut_and_ids_are_whole() {
+        let long = "ż".repeat(TEXT_CHARS_MAX + 1);
+        let xml = complete("", "").replace(">n<", &format!(">{long}<"));
+        let name = nova_of(&xml).unwrap().display_name.unwrap();
+        assert_eq!(name, "ż".repeat(TEXT_CHARS_MAX));
+        let most = complete("", "").replace("'p'", &format!("'{}'", "p".repeat(TEXT_CHARS_MAX)));
+        assert!(nova_of(&most).is_some());
+        let beyond = complete("", "").replace("'p'", &format!("'{long}'"));
+        assert_eq!(nova_of(&beyond), None);
+        assert!(
+            parse(&format!(
+                "<domain><name>n</name><uuid>{long}</uuid></domain>"
+            ))
+            .is_err()
+        );
+    }
+
+    fn specs(pairs: impl Iterator<Item = (String, String)>) -> Properties {
+        let specs: String = pairs
+            .map(|(name, text)| format!("<nova:extraSpec name='{name}'>{text}</nova:extraSpec>"))
+            .collect();
+        let xml = complete(&format!("<nova:extraSpecs>{specs}</nova:extraSpecs>"), "");
+        nova_of(&xml).unwrap().flavor.extra_specs.unwrap()
+    }
+
+    #[test]
+    fn properties_are_bounded() {
+        let many = |count: usize| (0..count).map(|n| (format!("k{n:03}"), "v".to_owned()));
+        assert_eq!(specs(many(PROPERTIES_MAX)).len(), PROPERTIES_MAX);
+        let cut = specs(many(PROPERTIES_MAX + 1));
+        assert_eq!(cut.len(), PROPERTIES_MAX);
+        assert!(!cut.contains_key("k128"), "the last is left out");
+
+        // 256 bytes each.
+        let large = |count: usize| (0..count).map(|n| (format!("k{n:03}"), "v".repeat(252)));
+        let most = PROPERTIES_BYTES_MAX / 256;
+        assert_eq!(specs(large(most)).len(), most);
+        assert_eq!(specs(large(most + 1)).len(), most);
+
+        let long = |chars: usize| ["ż".repeat(chars)].into_iter().map(|k| (k, "v".to_owned()));
+        assert_eq!(specs(long(TEXT_CHARS_MAX)).len(), 1);
+        assert_eq!(specs(long(TEXT_CHARS_MAX + 1)).len(), 0);
+    }
+
+    #[test]
+    fn metadata_at_its_bounds_fits_into_a_datagram() {
+        let wide = "\u{10ffff}".repeat(TEXT_CHARS_MAX);
+        let list = |element: &str| -> String {
+            let properties = (0..PROPERTIES_MAX)
+                .map(|n| format!("<nova:{element} name='{n:03}'>{wide}</nova:{element}>"));
+            properties.collect()
+        };
+        let specs = format!("<nova:extraSpecs>{}</nova:extraSpecs>", list("extraSpec"));
+        let image = format!(
+            "<nova:image><nova:properties>{}</nova:properties></nova:image>\
+             <nova:root type='image' uuid='{wide}'/>",
+            list("property")
+        );
+        let xml = complete(&specs, &image)
+            .replace(">n<", &format!(">{wide}<"))
+            .replace("'f'", &format!("'{wide}'"))
+            .replace(">guest<", &format!(">{wide}<"));
+        let metadata = parse(&xml).unwrap().instance_metadata("n", 1, &reserved());
+        assert!(metadata.contains_key("image_meta"));
+        let bytes: usize = metadata
+            .iter()
+            .map(|(key, value)| key.len() + size(value))
+            .sum();
+        assert!(bytes < 40_000, "{bytes}");
+    }
+
+    /// More than msgpack takes.
+    fn size(value: &Value) -> usize {
+        9 + match value {
+            Value::Text(text) => text.len(),
+            Value::Map(entries) => entries.iter().map(|(k, v)| 5 + k.len() + size(v)).sum(),
+            _ => 0,
+        }
+    }
+
+    #[test]
+    fn devices_are_bounded() {
+        let disks = "<disk><target dev='vda'/></disk>".repeat(DEVICES_MAX + 1);
+        let interface = "<interface><target dev='t'/><mac address='m'/></interface>";
+        let interfaces = interface.repeat(DEVICES_MAX + 1);
+        let xml = document(&format!("<devices>{disks}{interfaces}</devices>"));
+        let domain = parse(&xml).unwrap();
+        assert_eq!(domain.disks.len(), DEVICES_MAX);
+        assert_eq!(domain.interfaces.len(), DEVICES_MAX);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn damaged_xml_never_panics(at in 0..2000usize, cut in 0..80usize, junk in ".{0,12}") {
+            let whole = include_str!("../../../tests/fixtures/domains/image.xml");
+            let characters: Vec<char> = whole.chars().collect();
+            let head: String = characters.iter().take(at).collect();
+            let tail: String = characters.iter().skip(at + cut).collect();
+            if let Ok(domain) = parse(&(head + &junk + &tail)) {
+                domain.instance_metadata("n", 1, &reserved());
+            }
+        }
+    }
 }
