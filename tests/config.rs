@@ -124,19 +124,33 @@ fn the_shipped_pipeline_loads_without_a_word() {
     let sample = shipped("pipeline_ha.yaml");
     let (pipeline, warnings) = pipeline::parse(Path::new("pipeline_ha.yaml"), &sample).unwrap();
     assert_eq!(lines(&warnings), "");
-    let [source] = &pipeline.sources[..] else {
+    let [fast, slow] = &pipeline.sources[..] else {
         panic!("{pipeline:?}")
     };
-    assert_eq!(source.interval, Duration::from_secs(1));
+    assert_eq!(fast.interval, Duration::from_secs(1));
+    assert_eq!(slow.interval, Duration::from_secs(30));
     for meter in [
         "storage_connectivity",
         "storage_gateway.loss_ratio",
         "storage_gateway.rtt",
         "storage_gateway.status",
         "compute.heartbeat",
+        "hypervisor.connectivity",
     ] {
-        assert!(source.meters.wants(meter), "{meter}");
+        assert!(fast.meters.wants(meter), "{meter}");
     }
+    for meter in [
+        "instance.state",
+        "instance.round",
+        "instance",
+        "power.state",
+    ] {
+        assert!(
+            slow.meters.wants(meter) && !fast.meters.wants(meter),
+            "{meter}"
+        );
+    }
+    assert!(!slow.meters.wants("cpu"), "statistics are opt-in");
     assert_eq!(paths(&pipeline), ["udp://127.0.0.1:4953"]);
 }
 
