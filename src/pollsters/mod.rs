@@ -2,6 +2,7 @@
 //! of them. A pollster may block: each has a thread of its own.
 
 pub mod heartbeat;
+pub mod ping;
 pub mod schedule;
 pub mod storage;
 
