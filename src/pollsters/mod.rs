@@ -2,6 +2,7 @@
 //! of them. A pollster may block: each has a thread of its own.
 
 pub mod heartbeat;
+pub mod hosts;
 pub mod ping;
 pub mod schedule;
 pub mod storage;
@@ -22,7 +23,7 @@ pub struct Context {
     pub interval: Duration,
     /// The configuration.
     pub settings: Arc<Settings>,
-    /// Resources that the source names by hand, as URLs.
+    /// Resources that the source names by hand, as URLs; those of `hosts_file` among them.
     pub resources: Vec<String>,
     /// This life of the agent.
     pub epoch: u64,
@@ -111,6 +112,16 @@ pub const TABLE: &[Entry] = &[
         namespace: Namespace::Compute,
         meters: &[meters::HEARTBEAT],
         build: |context| Box::new(heartbeat::Heartbeat::new(context)),
+    },
+    Entry {
+        name: hosts::NAME,
+        namespace: Namespace::Central,
+        meters: &[
+            meters::HOST_CONNECTIVITY,
+            meters::HOST_NETWORK_CONNECTIVITY,
+            meters::HOST_NETWORK_STATUS,
+        ],
+        build: |context| Box::new(hosts::HostsPollster::new(context)),
     },
 ];
 
