@@ -21,10 +21,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ceilometer_ha::pollsters::storage::path::Pin;
-use ceilometer_ha::pollsters::storage::prober;
-use ceilometer_ha::pollsters::storage::round::{Aim, Plan};
-use ceilometer_ha::pollsters::storage::routes::Routes;
+use ceilometer_ha::pollsters::ping::path::Pin;
+use ceilometer_ha::pollsters::ping::prober;
+use ceilometer_ha::pollsters::ping::round::{Aim, Plan};
+use ceilometer_ha::pollsters::ping::routes::Routes;
 use nix::sys::resource::{UsageWho, getrusage};
 use support::lab::Lab;
 

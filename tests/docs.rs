@@ -309,6 +309,7 @@ fn takes(kind: Kind) -> String {
         Kind::Secret => "text, never shown".into(),
         Kind::Connection => "an SQLAlchemy URL".into(),
         Kind::Path => "a path".into(),
+        Kind::File => "a path, or nothing".into(),
         Kind::Interface => "an interface's name".into(),
         Kind::Bool => "true or false".into(),
         Kind::Int {

@@ -12,9 +12,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ceilometer_ha::clock;
-use ceilometer_ha::pollsters::storage::icmp::Family;
-use ceilometer_ha::pollsters::storage::round::Heard;
-use ceilometer_ha::pollsters::storage::socket::{IcmpSocket, Timestamps};
+use ceilometer_ha::pollsters::ping::icmp::Family;
+use ceilometer_ha::pollsters::ping::round::Heard;
+use ceilometer_ha::pollsters::ping::socket::{IcmpSocket, Timestamps};
 use support::wait_until;
 
 const LOOPBACK: u32 = 1;

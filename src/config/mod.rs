@@ -22,8 +22,9 @@ mod values;
 
 pub use problem::{Problem, Problems, Severity};
 pub use settings::{
-    AgentSettings, CollectorSettings, ComputeSettings, DatabaseSettings, EFFECTIVE_TIMEOUT_MIN,
-    LibvirtSettings, LogSettings, Namespace, Quorum, Reserved, Settings, effective_timeout,
+    AgentSettings, CentralSettings, CollectorSettings, ComputeSettings, DatabaseSettings,
+    EFFECTIVE_TIMEOUT_MIN, LibvirtSettings, LogSettings, Namespace, Quorum, Reserved, Settings,
+    effective_timeout,
 };
 
 pub(crate) use problem::settle;
@@ -85,8 +86,14 @@ impl Purpose {
     fn unused_groups(self) -> &'static [&'static str] {
         match self {
             Purpose::Agent => &["[collector]", "[database]"],
-            Purpose::Collector => &["[compute]", "[agent]"],
-            Purpose::Operator => &["[compute]", "[agent]", "[collector]", "[publisher]"],
+            Purpose::Collector => &["[compute]", "[central]", "[agent]"],
+            Purpose::Operator => &[
+                "[compute]",
+                "[central]",
+                "[agent]",
+                "[collector]",
+                "[publisher]",
+            ],
             Purpose::Everything => &[],
         }
     }

@@ -52,6 +52,8 @@ pub enum Kind {
     Connection,
     /// A path; a relative one starts at the directory of the file that holds it.
     Path,
+    /// A path like [`Kind::Path`], or nothing.
+    File,
     /// A name of a network interface, or nothing.
     Interface,
     /// True or false, in any of oslo.config's words.
@@ -185,7 +187,8 @@ pub static OPTIONS: &[OptionSpec] = &[
         name: "polling_namespaces",
         kind: Kind::Choices(&["compute", "central", "ipmi"]),
         default: "compute",
-        help: "Which sets of pollsters the agent runs. Only compute has pollsters in this version.",
+        help: "Which sets of pollsters the agent runs: compute on the nodes, central on whoever looks at \
+               them from outside. ipmi has no pollsters in this version.",
         ..PLAIN
     },
     OptionSpec {
@@ -442,6 +445,16 @@ pub static OPTIONS: &[OptionSpec] = &[
         help: "Seconds that libvirt may take for an answer, opening a connection included. A libvirt \
                that takes longer counts as hung: hypervisor.connectivity is 0. A busy one answers \
                within some hundredths.",
+        ..PLAIN
+    },
+    // ---------------------------------------------------------------- [central]
+    OptionSpec {
+        group: "central",
+        name: "hosts_file",
+        kind: Kind::File,
+        help: "The hosts that namespace central looks at from outside, one `HOST NETWORK ADDRESS` a \
+               line. Addresses, no names: there is no resolver in an outage. Unset: only those that \
+               pipeline_ha.yaml names under resources. Read at start.",
         ..PLAIN
     },
     // ---------------------------------------------------------------- [agent]

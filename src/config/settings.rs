@@ -60,6 +60,8 @@ pub struct Settings {
     pub compute: ComputeSettings,
     /// Which libvirt is asked.
     pub libvirt: LibvirtSettings,
+    /// What is looked at from outside.
+    pub central: CentralSettings,
     /// What else concerns the agent alone.
     pub agent: AgentSettings,
     /// Receiving and batching.
@@ -184,6 +186,13 @@ pub struct LibvirtSettings {
     pub timeout: Duration,
 }
 
+/// What namespace central looks at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CentralSettings {
+    /// The list of hosts; None for no such file.
+    pub hosts_file: Option<PathBuf>,
+}
+
 /// What concerns the agent alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentSettings {
@@ -243,6 +252,9 @@ pub(super) fn build(values: &mut Values<'_>, host_name: &str) -> Result<Settings
         },
         compute: compute(values)?,
         libvirt: libvirt(values)?,
+        central: CentralSettings {
+            hosts_file: values.file("central", "hosts_file")?,
+        },
         agent: AgentSettings {
             http_listen: values.listen("agent", "http_listen")?,
         },
@@ -265,7 +277,7 @@ fn namespaces(values: &mut Values<'_>) -> Result<Vec<Namespace>, Mismatch> {
         if namespaces.contains(&namespace) {
             continue;
         }
-        if namespace != Namespace::Compute {
+        if namespace == Namespace::Ipmi {
             let message = format!("{word} is accepted, but this version has no pollsters for it");
             values.report(Severity::Warning, DEFAULT, "polling_namespaces", message);
         }

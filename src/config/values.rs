@@ -43,6 +43,7 @@ enum Parsed {
     Text(String),
     Secret(Secret),
     Path(PathBuf),
+    File(Option<PathBuf>),
     Bool(bool),
     Int(i64),
     Float(f64),
@@ -89,6 +90,7 @@ readers! {
     text: Text as String;
     secret: Secret as Secret;
     path: Path as PathBuf;
+    file: File as Option<PathBuf>;
     truth: Bool as bool;
     int: Int as i64;
     float: Float as f64;
@@ -285,7 +287,8 @@ impl<'a> Values<'a> {
             None => found.default,
         };
         let text = self.expand(found, text, budget)?;
-        if found.kind == Kind::Path {
+        let is_set_file = found.kind == Kind::File && !text.is_empty();
+        if found.kind == Kind::Path || is_set_file {
             let path = self.base(found.group, found.name).join(text);
             return Ok(path.to_string_lossy().into_owned());
         }
@@ -383,6 +386,8 @@ fn parse_kind(kind: Kind, text: &str, base: &Path) -> Result<Parsed, Wrong> {
         Kind::Connection => connection(text, base),
         Kind::Path if text.is_empty() => Err(wrong("a path")),
         Kind::Path => Ok(Parsed::Path(base.join(text))),
+        Kind::File if text.is_empty() => Ok(Parsed::File(None)),
+        Kind::File => Ok(Parsed::File(Some(base.join(text)))),
         Kind::Interface => interface(text),
         Kind::Bool => truth(text),
         Kind::Int { least, most } => int(text, least, most),
@@ -680,6 +685,14 @@ mod tests {
         let values = Values::read(&layered, &[]);
         assert_eq!(values.problems, []);
         assert_eq!(values.parsed.len(), OPTIONS.len());
+    }
+
+    #[test]
+    fn a_file_may_be_unset_and_starts_where_its_option_stands() {
+        assert_eq!(ok(Kind::File, ""), Parsed::File(None));
+        let expected = Some(PathBuf::from("/etc/ha/hosts"));
+        assert_eq!(ok(Kind::File, "hosts"), Parsed::File(expected));
+        assert!(is_wrong(Kind::Path, ""));
     }
 
     #[test]

@@ -9,16 +9,16 @@ use super::signals::End;
 use super::stop::Woken;
 use super::workers::Workers;
 use super::{
-    ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, agent_state, files, http, logging, output, secret,
-    signals,
+    ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, agent_state, files, hosts, http, logging, output,
+    secret, signals,
 };
 use crate::clock;
 use crate::config::{self, Problem, Problems, Purpose, Settings, Severity};
 use crate::events::AgentEvents;
 use crate::model::{Sample, Secret, meters};
 use crate::pipeline::{Emitter, MeterFilter, Pipeline, Publisher, Source, matches};
+use crate::pollsters::ping::round::PROBES_MAX;
 use crate::pollsters::schedule::{Schedule, Tick};
-use crate::pollsters::storage::round::PROBES_MAX;
 use crate::pollsters::storage::{SharedMemory, names};
 use crate::pollsters::{Bell, Context, Entry, Pollster, Round, TABLE};
 use crate::publisher::queue::Queue;
@@ -249,7 +249,7 @@ struct Outlet {
 type Sinks = BTreeMap<String, Vec<Outlet>>;
 
 /// The pollsters that a source's meters ask for, among those of the configured namespaces.
-fn pollsters_of<'a>(
+pub(super) fn pollsters_of<'a>(
     source: &'a Source,
     settings: &'a Settings,
 ) -> impl Iterator<Item = &'static Entry> + 'a {
@@ -470,6 +470,7 @@ pub(super) fn print_plan(settings: &Settings, pipeline: &Pipeline) -> Result<(),
         for entry in pollsters_of(source, settings) {
             output::line(format_args!("  pollster {}", entry.name))?;
         }
+        hosts::print(source, settings)?;
         let timeout = config::effective_timeout(source.interval, compute);
         output::line(format_args!(
             "  {} probes, {:?} apart, wait {timeout:?} for their reply",
@@ -494,7 +495,8 @@ pub(super) fn print_plan(settings: &Settings, pipeline: &Pipeline) -> Result<(),
 /// Reads the pipeline, and finds meters in it that nobody polls and more probes than a round can
 /// have: here, because only here both the pollsters and the files are known.
 pub(super) fn load_pipeline(settings: &Settings) -> Result<Pipeline, DaemonError> {
-    let pipeline = files::load_pipeline(&settings.pipeline_cfg_file)?;
+    let mut pipeline = files::load_pipeline(&settings.pipeline_cfg_file)?;
+    hosts::add(settings, &mut pipeline)?;
     let meters = || {
         TABLE
             .iter()

@@ -36,6 +36,16 @@ pub(super) fn load_pipeline(path: &Path) -> Result<crate::pipeline::Pipeline, Da
     Ok(pipeline)
 }
 
+/// Reads the list of hosts to look at into `list`; gives back what is odd or wrong about it.
+#[cfg(feature = "agent")]
+pub(super) fn load_hosts(
+    path: &Path,
+    list: &mut crate::pollsters::hosts::list::List,
+) -> Result<Vec<Problem>, DaemonError> {
+    let text = read(path)?;
+    Ok(list.read_file(&text.path, &text.text))
+}
+
 /// Makes `state_path`, where the embedded database is unless an option says otherwise. Where that
 /// fails, whoever needs it will say so with more reason; here it is only a hint.
 #[cfg(feature = "collector")]
@@ -63,7 +73,7 @@ fn read(path: &Path) -> Result<ConfigText, DaemonError> {
 }
 
 /// Says on stderr what is odd about a file that can be used.
-fn print(problems: &[Problem]) {
+pub(super) fn print(problems: &[Problem]) {
     for problem in problems {
         output::complain(format_args!("{}: {problem}", problem.severity));
     }

@@ -8,6 +8,8 @@ mod agent_state;
 #[cfg(feature = "collector")]
 pub mod collector;
 mod files;
+#[cfg(feature = "agent")]
+mod hosts;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod http;
 #[cfg(any(feature = "agent", feature = "collector"))]

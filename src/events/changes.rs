@@ -1,7 +1,7 @@
 //! Pure. What of a node's samples is news: a verdict, a gateway's status or a failure that differs
 //! from the one before. A healthy second writes no log line, and neither does the tenth bad one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{FailReason, GatewayStatus, Sample, Volume, meters};
 
@@ -61,23 +61,28 @@ impl Changes {
 
     /// Failures that this round, which does have a reading of the same thing, no longer names.
     fn recovered(&mut self, samples: &[Sample]) -> Vec<Change> {
+        let is_failure = |key: &&(&'static str, String)| key.0 == "pollster.failed";
+        if !self.last.keys().any(|key| is_failure(&key)) {
+            return Vec::new();
+        }
         let failed = meters::POLLSTER_FAILED.name;
-        let is_named = |resource: &str| {
-            samples
-                .iter()
-                .any(|sample| sample.meter.name == failed && sample.resource_id == resource)
-        };
+        let (failures, readings): (Vec<&Sample>, Vec<&Sample>) = samples
+            .iter()
+            .partition(|sample| sample.meter.name == failed);
+        let named: BTreeSet<&str> = failures
+            .iter()
+            .map(|sample| sample.resource_id.as_str())
+            .collect();
+        let measured: BTreeSet<String> = readings.into_iter().flat_map(failures_of).collect();
         let is_measured = |resource: &str| {
-            samples
-                .iter()
-                .any(|sample| sample.meter.name != failed && failure_of(sample) == resource)
+            let of_any_observer = resource.split_once('/').map(|(_, pollster)| pollster);
+            measured.contains(resource) || of_any_observer.is_some_and(|it| measured.contains(it))
         };
         let over: Vec<_> = self
             .last
             .keys()
-            .filter(|(meter, resource)| {
-                *meter == "pollster.failed" && !is_named(resource) && is_measured(resource)
-            })
+            .filter(is_failure)
+            .filter(|(_, resource)| !named.contains(resource.as_str()) && is_measured(resource))
             .cloned()
             .collect();
         over.into_iter()
@@ -94,11 +99,20 @@ impl Changes {
     }
 }
 
-/// The resource under which the failure of this sample's meter would stand.
-fn failure_of(sample: &Sample) -> String {
-    match sample.resource_id.split_once('/') {
-        Some((host, gateway)) => format!("{host}/storage_gateway/{gateway}"),
-        None => format!("{}/{}", sample.resource_id, sample.meter.name),
+/// The resources under which the failure of this sample's meter would stand. Those about hosts seen
+/// from outside lack the observer, whom their samples don't name.
+fn failures_of(sample: &Sample) -> Vec<String> {
+    let (resource, meter) = (&sample.resource_id, &sample.meter);
+    if *meter == meters::HOST_CONNECTIVITY {
+        return vec![meter.name.to_string()];
+    }
+    match resource.split_once('/') {
+        Some((_, network)) if *meter == meters::HOST_NETWORK_STATUS => vec![
+            format!("host_network/{network}"),
+            format!("host_network/{resource}"),
+        ],
+        Some((host, gateway)) => vec![format!("{host}/storage_gateway/{gateway}")],
+        None => vec![format!("{resource}/{}", meter.name)],
     }
 }
 
@@ -113,6 +127,24 @@ fn describe(meter: &str, code: i64) -> Option<(&'static str, String, bool)> {
             let status = GatewayStatus::from_code(code)?;
             Some((
                 "storage_gateway.status",
+                status.words().to_owned(),
+                status != GatewayStatus::Answered,
+            ))
+        }
+        "host.connectivity" => Some((
+            "host.connectivity",
+            (if code == 1 {
+                "answers"
+            } else {
+                "answers on no network"
+            })
+            .to_owned(),
+            code != 1,
+        )),
+        "host_network.status" => {
+            let status = GatewayStatus::from_code(code)?;
+            Some((
+                "host_network.status",
                 status.words().to_owned(),
                 status != GatewayStatus::Answered,
             ))
@@ -183,6 +215,69 @@ mod tests {
                 "n/storage_connectivity: has readings again"
             ]
         );
+        assert!(news(&well).is_empty());
+    }
+
+    #[test]
+    fn hosts_seen_from_outside_go_silent_and_a_network_without_witness_recovers() {
+        let mut changes = Changes::default();
+        let mut news = |samples: &[Sample]| -> Vec<String> {
+            changes
+                .of_round(samples)
+                .into_iter()
+                .map(|change| format!("{}: {}", change.resource_id, change.now))
+                .collect()
+        };
+        let host = |name: &str, code| sample(meters::HOST_CONNECTIVITY, name, code);
+        let network = |name: &str, code| sample(meters::HOST_NETWORK_STATUS, name, code);
+        let failed =
+            |name: &str, reason: FailReason| sample(meters::POLLSTER_FAILED, name, reason.code());
+        let well = [
+            host("a", 1),
+            network("a/m", 0),
+            host("b", 1),
+            network("b/m", 0),
+        ];
+        let cut = [
+            host("a", 0),
+            network("a/m", 1),
+            host("b", 1),
+            network("b/m", 0),
+        ];
+        let blind = [failed("ctl/host_network/m", FailReason::NoWitness)];
+        let partly = [
+            host("b", 1),
+            network("b/m", 0),
+            failed("ctl/host_network/m", FailReason::NoWitness),
+            failed("ctl/host_network/a/m", FailReason::NoBuffers),
+        ];
+        let late = [failed("ctl/host.connectivity", FailReason::TimersLate)];
+        assert!(
+            news(&well).is_empty(),
+            "being well from the start is no news"
+        );
+        assert_eq!(news(&cut), ["a: answers on no network", "a/m: silent"]);
+        assert!(news(&cut).is_empty());
+        assert_eq!(
+            news(&blind),
+            ["ctl/host_network/m: no host of this network answers: the fault may be our own"]
+        );
+        assert_eq!(
+            news(&partly),
+            ["ctl/host_network/a/m: out of socket buffers"],
+            "what is still named is not over"
+        );
+        assert_eq!(
+            news(&well),
+            [
+                "a: answers",
+                "a/m: answers",
+                "ctl/host_network/a/m: has readings again",
+                "ctl/host_network/m: has readings again"
+            ]
+        );
+        assert_eq!(news(&late).len(), 1);
+        assert_eq!(news(&well), ["ctl/host.connectivity: has readings again"]);
         assert!(news(&well).is_empty());
     }
 }

@@ -2,7 +2,9 @@
 //! of them. A pollster may block: each has a thread of its own.
 
 pub mod heartbeat;
+pub mod hosts;
 pub mod libvirt;
+pub mod ping;
 pub mod schedule;
 pub mod storage;
 
@@ -22,7 +24,7 @@ pub struct Context {
     pub interval: Duration,
     /// The configuration.
     pub settings: Arc<Settings>,
-    /// Resources that the source names by hand, as URLs.
+    /// Resources that the source names by hand, as URLs; those of `hosts_file` among them.
     pub resources: Vec<String>,
     /// This life of the agent.
     pub epoch: u64,
@@ -134,6 +136,16 @@ pub const TABLE: &[Entry] = &[
         namespace: Namespace::Compute,
         meters: libvirt::figures::METERS,
         build: |context| Box::new(libvirt::statistics::Statistics::new(context)),
+    },
+    Entry {
+        name: hosts::NAME,
+        namespace: Namespace::Central,
+        meters: &[
+            meters::HOST_CONNECTIVITY,
+            meters::HOST_NETWORK_CONNECTIVITY,
+            meters::HOST_NETWORK_STATUS,
+        ],
+        build: |context| Box::new(hosts::HostsPollster::new(context)),
     },
 ];
 

@@ -6,15 +6,14 @@
 //! kept. What tells them apart for a missing link, address or route is whether this gateway ever
 //! answered this node.
 
-use std::time::Duration;
-
-use super::path::PathState;
-use super::round::Tally;
+use super::super::ping::path::PathState;
+use super::super::ping::round::Tally;
+use super::super::ping::weigh::{Unsaid, weigh};
 use crate::config::Quorum;
 use crate::model::{FailReason, GatewayStatus};
 
-/// Slack for comparing two ratios of small whole numbers.
-const RATIO_EPSILON: f64 = 1e-9;
+/// A gateway that could be judged.
+pub use super::super::ping::weigh::Reading as GatewayReading;
 
 /// What is known about one gateway after a round.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,54 +28,19 @@ pub struct Evidence {
     pub answered_before: bool,
 }
 
-/// A gateway that could be judged.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct GatewayReading {
-    /// Why it counts as up or down.
-    pub status: GatewayStatus,
-    /// Lost probes over sent ones.
-    pub loss_ratio: f64,
-    /// Median round-trip time, if anything was answered.
-    pub rtt: Option<Duration>,
-}
-
-impl GatewayReading {
-    /// Whether it counts as up.
-    pub fn is_up(&self) -> bool {
-        self.status == GatewayStatus::Answered
-    }
-}
-
 /// Judges one gateway: up when lost/sent is at most `accepted_loss`.
 pub fn gateway(evidence: &Evidence, accepted_loss: f64) -> Result<GatewayReading, FailReason> {
     let Some(tally) = evidence.tally else {
         return path_is_gone(evidence);
     };
-    if let Some(fault) = tally.fault {
-        return Err(fault);
+    match weigh(&tally, evidence.count, accepted_loss) {
+        Ok(reading) if !reading.is_up() && evidence.path != PathState::Usable => {
+            path_is_gone(evidence)
+        }
+        Ok(reading) => Ok(reading),
+        Err(Unsaid::LocalPath) => path_is_gone(evidence),
+        Err(Unsaid::Ours(reason)) => Err(reason),
     }
-    if tally.local_path > 0 {
-        return path_is_gone(evidence);
-    }
-    if tally.sent < u32::from(evidence.count) {
-        return Err(FailReason::ProbesNotSent);
-    }
-    let loss_ratio = f64::from(tally.sent - tally.answered) / f64::from(tally.sent.max(1));
-    if loss_ratio <= accepted_loss + RATIO_EPSILON {
-        return Ok(GatewayReading {
-            status: GatewayStatus::Answered,
-            loss_ratio,
-            rtt: tally.rtt,
-        });
-    }
-    if evidence.path != PathState::Usable {
-        return path_is_gone(evidence);
-    }
-    Ok(GatewayReading {
-        status: cause_of_loss(&tally),
-        loss_ratio,
-        rtt: tally.rtt,
-    })
 }
 
 /// The verdict from n gateways of which `needed` must be up: true once enough are, false once too
@@ -125,21 +89,6 @@ fn path_is_gone(evidence: &Evidence) -> Result<GatewayReading, FailReason> {
     }
 }
 
-/// The most telling of what came back instead of answers.
-fn cause_of_loss(tally: &Tally) -> GatewayStatus {
-    [
-        (tally.prohibited, GatewayStatus::Prohibited),
-        (tally.unreachable, GatewayStatus::Unreachable),
-        (tally.time_exceeded, GatewayStatus::TimeExceeded),
-        (tally.path_error, GatewayStatus::PathError),
-        (tally.wrong_path, GatewayStatus::WrongPath),
-        (tally.too_late, GatewayStatus::TooLate),
-    ]
-    .into_iter()
-    .find_map(|(count, status)| (count > 0).then_some(status))
-    .unwrap_or(GatewayStatus::Silent)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +99,7 @@ mod tests {
         Answered, LocalPathLost, Prohibited, Silent, TooLate, Unreachable, WrongPath,
     };
     use proptest::prelude::*;
+    use std::time::Duration;
 
     fn sent(answered: u32) -> Tally {
         Tally {

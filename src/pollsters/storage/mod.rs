@@ -2,33 +2,23 @@
 //! `storage_connectivity`, three meters for each gateway, and a `pollster.failed` for whatever
 //! couldn't be found out.
 //!
-//! Pure parts: [`icmp`] (packets), [`round`] (one round), [`judge`] (what it means), [`path`] and
-//! [`netlink`] (our own side of the path), [`memory`]. IO: [`prober`], [`socket`], [`routes`],
-//! [`names`].
+//! Pure parts: [`judge`] (what a round means) and [`memory`]. IO: [`names`], and the probing itself,
+//! which is in [`ping`](super::ping).
 
-pub mod icmp;
 pub mod judge;
 pub mod memory;
 pub mod names;
-pub mod netlink;
-pub mod path;
-pub mod prober;
-pub mod round;
-pub mod routes;
-pub mod socket;
 
-use std::io;
 use std::net::IpAddr;
-
-use nix::errno::Errno;
 
 pub use memory::{Memory, SharedMemory};
 
 use self::judge::{Evidence, GatewayReading};
-use self::path::{Path, Pin};
-use self::round::{Aim, Plan, Tally};
-use self::routes::Routes;
-use self::socket::Timestamps;
+use super::ping::path::{Path, Pin};
+use super::ping::round::{Aim, Plan, Tally};
+use super::ping::routes::Routes;
+use super::ping::socket::Timestamps;
+use super::ping::{prober, reason_of};
 use super::{Context, Pollster, Round, failed};
 use crate::clock;
 use crate::config::{self, ComputeSettings};
@@ -80,7 +70,7 @@ impl StoragePollster {
     }
 
     fn targets(&self) -> Vec<Target<'_>> {
-        let mut routes = Routes::open().map_err(|error| reason_of_io(&error));
+        let mut routes = Routes::open().map_err(|error| reason_of(&error));
         self.settings
             .gateways
             .iter()
@@ -123,7 +113,7 @@ impl StoragePollster {
             .find(|source| source.is_ipv4() == address.is_ipv4());
         routes
             .path(address, source, pin)
-            .map_err(|error| reason_of_io(&error))
+            .map_err(|error| reason_of(&error))
     }
 
     /// Numbers for one round's probes, none of which the last rounds used.
@@ -312,16 +302,10 @@ impl Target<'_> {
     }
 }
 
-fn reason_of_io(error: &io::Error) -> FailReason {
-    let errno = error
-        .raw_os_error()
-        .map_or(Errno::UnknownErrno, Errno::from_raw);
-    socket::reason_of(errno, FailReason::NoPermission)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::Bell;
+    use super::super::ping::path;
     use super::*;
     use crate::config::{ConfigText, Purpose};
     use crate::model::GatewayStatus;

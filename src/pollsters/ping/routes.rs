@@ -1,4 +1,4 @@
-//! Asks the kernel about the path to a gateway: a route lookup and a look at the link, over one
+//! Asks the kernel about the path to a target: a route lookup and a look at the link, over one
 //! rtnetlink socket that lives for a round.
 
 use std::collections::HashMap;

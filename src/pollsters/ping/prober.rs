@@ -34,7 +34,7 @@ pub fn probe(plan: Plan, aims: Vec<Aim>, sources: &[IpAddr], first_seq: u16) -> 
         send_due(&mut round, &sockets);
         // The time is read before the socket: whatever had arrived by then is read before the round
         // is asked whether it is over. The other way round, a stop between the two would leave
-        // replies unread and the gateway dead.
+        // replies unread and the target dead.
         let now = clock::now();
         round.looked_at(now);
         sockets.drain(&mut round, &mut news);

@@ -1,6 +1,6 @@
-//! Pure. Whether this node has a path to a gateway at all, judged from its own routes and links.
+//! Pure. Whether this node has a path to a target at all, judged from its own routes and links.
 
-/// What our own side of the path to one gateway looks like.
+/// What our own side of the path to one target looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PathState {
     /// There is a route by the right interface, and its link is up.
@@ -25,7 +25,7 @@ impl PathState {
     }
 }
 
-/// Which interface a gateway's probes and answers must use.
+/// Which interface a target's probes and answers must use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pin<'a> {
     /// `storage_interface`: routes by other interfaces don't count and don't matter.
@@ -48,7 +48,7 @@ pub struct Link {
     pub is_running: bool,
 }
 
-/// The path to one gateway: its state, and the interface if there is one.
+/// The path to one target: its state, and the interface if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Path {
     /// What it looks like.

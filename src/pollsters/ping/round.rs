@@ -31,16 +31,16 @@ pub const PROBES_MAX: usize = 32_768;
 /// How a round is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
-    /// Probes for each gateway.
+    /// Probes for each target.
     pub count: u16,
-    /// Time between two probes of one gateway.
+    /// Time between two probes of one target.
     pub spacing: Duration,
     /// How long each probe waits for its reply.
     pub timeout: Duration,
 }
 
 /// Why a probe couldn't be sent. The first two are evidence about the network or the path; the
-/// rest say nothing about the gateway.
+/// rest say nothing about the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SendFault {
     /// EHOSTUNREACH: our own stack says that the neighbour doesn't answer.
@@ -73,7 +73,7 @@ enum NotAnAnswer {
     TooLate,
 }
 
-/// What became of one gateway's probes, counted.
+/// What became of one target's probes, counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Probes that left, or that our own stack took back because the neighbour is silent.
@@ -124,7 +124,7 @@ pub enum Heard {
 /// Whom a round probes, and by which interface answers count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Aim {
-    /// The gateway's address.
+    /// The target's address.
     pub address: IpAddr,
     /// The interface that its answers must come in by.
     pub interface: u32,
