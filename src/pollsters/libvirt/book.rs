@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::domain::Domain;
-use super::report::{DomainState, What};
+use super::report::{DomainState, Uuid, What};
 use super::state::{Lifecycle, lifecycle, reason_name};
 use crate::config::Reserved;
 use crate::model::{Metadata, Meter, Sample, UtcTime, Value, Volume, meters};
@@ -24,14 +24,14 @@ pub struct Book {
     host: String,
     interval: Duration,
     reserved: Reserved,
-    instances: BTreeMap<String, Instance>,
+    instances: BTreeMap<Uuid, Instance>,
 }
 
 /// One of them.
 #[derive(Debug, Default)]
 struct Instance {
-    /// Its name in libvirt.
-    name: String,
+    /// Its name in libvirt, once an event told it.
+    name: Option<String>,
     /// State and reason; None until libvirt was asked.
     state: Option<(i64, i64)>,
     definition: Option<Domain>,
@@ -71,19 +71,18 @@ impl Book {
         let mut before = std::mem::take(&mut self.instances);
         for seen in states {
             let mut instance = before.remove(&seen.uuid).unwrap_or_default();
-            instance.name.clone_from(&seen.name);
             instance.state = Some((seen.state, seen.reason));
-            self.instances.insert(seen.uuid.clone(), instance);
+            self.instances.insert(seen.uuid, instance);
         }
     }
 
     /// The readings of the round that was last taken over.
     pub fn round(&mut self, now: Instant, at: UtcTime) -> Vec<Sample> {
-        let uuids: Vec<String> = self.instances.keys().cloned().collect();
-        let mut samples = self.changes(uuids.iter(), now, at);
+        let uuids: Vec<Uuid> = self.instances.keys().copied().collect();
+        let mut samples = self.changes(uuids.iter().copied(), now, at);
         let states: Vec<Sample> = uuids
             .iter()
-            .filter_map(|uuid| self.state_sample(uuid, None, at))
+            .filter_map(|uuid| self.state_sample(*uuid, None, at))
             .collect();
         let count = i64::try_from(states.len()).unwrap_or(i64::MAX);
         samples.extend(states);
@@ -100,7 +99,7 @@ impl Book {
     }
 
     /// Those whose definitions should be read now, at most `count`; they count as read.
-    pub fn to_read(&mut self, now: Instant, count: usize) -> Vec<String> {
+    pub fn to_read(&mut self, now: Instant, count: usize) -> Vec<Uuid> {
         let is_due = |instance: &Instance| {
             instance
                 .read_at
@@ -113,22 +112,22 @@ impl Book {
         due.take(count)
             .map(|(uuid, instance)| {
                 instance.read_at = Some(now);
-                uuid.clone()
+                *uuid
             })
             .collect()
     }
 
     /// A definition was read.
-    pub fn define(&mut self, uuid: &str, definition: Domain) {
-        if let Some(instance) = self.instances.get_mut(uuid) {
+    pub fn define(&mut self, uuid: Uuid, definition: Domain) {
+        if let Some(instance) = self.instances.get_mut(&uuid) {
             instance.definition = Some(definition);
         }
     }
 
     /// Something happened to an instance: the reading about it, if its state can be told.
-    pub fn happened(&mut self, uuid: &str, name: &str, what: &What, at: UtcTime) -> Option<Sample> {
-        let instance = self.instances.entry(uuid.to_owned()).or_default();
-        name.clone_into(&mut instance.name);
+    pub fn happened(&mut self, uuid: Uuid, name: &str, what: &What, at: UtcTime) -> Option<Sample> {
+        let instance = self.instances.entry(uuid).or_default();
+        instance.name = Some(name.to_owned());
         let happened = match what {
             What::Lifecycle(event, detail) => {
                 let Lifecycle {
@@ -160,21 +159,20 @@ impl Book {
     /// What libvirt says about one instance when asked after an event: the reading about it, if it
     /// is another state than the last one that was told.
     pub fn verify(&mut self, seen: &DomainState, at: UtcTime) -> Option<Sample> {
-        let instance = self.instances.entry(seen.uuid.clone()).or_default();
-        instance.name.clone_from(&seen.name);
+        let instance = self.instances.entry(seen.uuid).or_default();
         let state = Some((seen.state, seen.reason));
         if instance.state == state {
             return None;
         }
         instance.state = state;
-        self.state_sample(&seen.uuid, None, at)
+        self.state_sample(seen.uuid, None, at)
     }
 
     /// `instance` and `power.state` of those that changed since they were last told, or that were
     /// not told for long.
-    pub fn changes<'a>(
+    pub fn changes(
         &mut self,
-        uuids: impl Iterator<Item = &'a String>,
+        uuids: impl Iterator<Item = Uuid>,
         now: Instant,
         at: UtcTime,
     ) -> Vec<Sample> {
@@ -187,7 +185,7 @@ impl Book {
                 self.sample(uuid, meters::INSTANCE, 1, metadata.clone(), at),
                 self.sample(uuid, meters::POWER_STATE, state, metadata.clone(), at),
             ]);
-            if let Some(instance) = self.instances.get_mut(uuid) {
+            if let Some(instance) = self.instances.get_mut(&uuid) {
                 instance.told = Some(Told {
                     at: now,
                     state,
@@ -199,8 +197,8 @@ impl Book {
     }
 
     /// State and metadata of an instance, if they are to be told now.
-    fn to_tell(&self, uuid: &str, now: Instant) -> Option<(i64, Metadata)> {
-        let instance = self.instances.get(uuid)?;
+    fn to_tell(&self, uuid: Uuid, now: Instant) -> Option<(i64, Metadata)> {
+        let instance = self.instances.get(&uuid)?;
         let (state, _) = instance.state?;
         let metadata = self.metadata(uuid, instance, state);
         // Not to be repeated in the next round would be too late then.
@@ -212,34 +210,32 @@ impl Book {
         is_news.then_some((state, metadata))
     }
 
-    fn metadata(&self, uuid: &str, instance: &Instance, state: i64) -> Metadata {
+    fn metadata(&self, uuid: Uuid, instance: &Instance, state: i64) -> Metadata {
         match &instance.definition {
             Some(definition) => definition.instance_metadata(&self.host, state, &self.reserved),
             None => Metadata::from([
-                ("instance_id".to_owned(), Value::from(uuid)),
-                ("name".to_owned(), Value::from(instance.name.as_str())),
+                ("instance_id".to_owned(), Value::from(uuid.to_string())),
+                ("name".to_owned(), Value::from(instance.called(uuid))),
                 ("instance_host".to_owned(), Value::from(self.host.as_str())),
             ]),
         }
     }
 
-    fn state_sample(&self, uuid: &str, happened: Option<Happened>, at: UtcTime) -> Option<Sample> {
-        let instance = self.instances.get(uuid)?;
+    fn state_sample(&self, uuid: Uuid, happened: Option<Happened>, at: UtcTime) -> Option<Sample> {
+        let instance = self.instances.get(&uuid)?;
         let (state, reason) = instance.state?;
         let nova = instance
             .definition
             .as_ref()
             .and_then(|definition| definition.nova.as_ref());
-        let name = nova
-            .and_then(|nova| nova.display_name.as_deref())
-            .unwrap_or(&instance.name);
+        let name = nova.and_then(|nova| nova.display_name.clone());
         let mut metadata = Metadata::new();
         let mut put = |key: &str, value: &str| {
             metadata.insert(key.to_owned(), Value::from(value));
         };
         put("node", &self.host);
         put("host", &self.host);
-        put("name", name);
+        put("name", &name.unwrap_or_else(|| instance.called(uuid)));
         put("reason", reason_name(state, reason));
         if let Some(nova) = nova {
             put("project", &nova.project_id);
@@ -255,7 +251,7 @@ impl Book {
 
     fn sample(
         &self,
-        uuid: &str,
+        uuid: Uuid,
         meter: Meter,
         volume: i64,
         metadata: Metadata,
@@ -263,17 +259,28 @@ impl Book {
     ) -> Sample {
         let nova = self
             .instances
-            .get(uuid)
+            .get(&uuid)
             .and_then(|instance| instance.definition.as_ref()?.nova.as_ref());
         Sample {
             meter,
             volume: Volume::Int(volume),
-            resource_id: uuid.to_owned(),
+            resource_id: uuid.to_string(),
             user_id: nova.map(|nova| nova.user_id.clone()),
             project_id: nova.map(|nova| nova.project_id.clone()),
             timestamp,
             metadata,
         }
+    }
+}
+
+impl Instance {
+    /// Its name in libvirt; its UUID as long as nobody told.
+    fn called(&self, uuid: Uuid) -> String {
+        let defined = self.definition.as_ref().map(|definition| &definition.name);
+        defined
+            .or(self.name.as_ref())
+            .cloned()
+            .unwrap_or_else(|| uuid.to_string())
     }
 }
 
@@ -313,8 +320,10 @@ mod tests {
     use proptest::prelude::*;
     use virt_sys as sys;
 
-    const A: &str = "00000000-0000-4000-8000-00000000000a";
-    const B: &str = "00000000-0000-4000-8000-00000000000b";
+    const A: Uuid = Uuid([0xa; 16]);
+    const B: Uuid = Uuid([0xb; 16]);
+    const A_TEXT: &str = "0a0a0a0a-0a0a-0a0a-0a0a-0a0a0a0a0a0a";
+    const B_TEXT: &str = "0b0b0b0b-0b0b-0b0b-0b0b-0b0b0b0b0b0b";
     const RUNNING: (i64, i64) = (1, 1);
     const SHUTOFF: (i64, i64) = (5, 1);
     const HALF_A_MINUTE: Duration = Duration::from_secs(30);
@@ -328,10 +337,9 @@ mod tests {
         Book::new("node-1", HALF_A_MINUTE, &reserved)
     }
 
-    fn seen(uuid: &str, (state, reason): (i64, i64)) -> DomainState {
+    fn seen(uuid: Uuid, (state, reason): (i64, i64)) -> DomainState {
         DomainState {
-            uuid: uuid.to_owned(),
-            name: format!("instance-{}", &uuid[uuid.len() - 1..]),
+            uuid,
             state,
             reason,
         }
@@ -367,12 +375,12 @@ mod tests {
         book.saw(&[seen(A, RUNNING), seen(B, SHUTOFF)]);
         let samples = book.round(now, at());
         let expected = [
-            ("instance", A),
-            ("power.state", A),
-            ("instance", B),
-            ("power.state", B),
-            ("instance.state", A),
-            ("instance.state", B),
+            ("instance", A_TEXT),
+            ("power.state", A_TEXT),
+            ("instance", B_TEXT),
+            ("power.state", B_TEXT),
+            ("instance.state", A_TEXT),
+            ("instance.state", B_TEXT),
             ("instance.round", "node-1"),
         ];
         assert_eq!(told(&samples), expected);
@@ -383,7 +391,7 @@ mod tests {
 
         book.saw(&[seen(B, SHUTOFF)]);
         let samples = book.round(now + HALF_A_MINUTE, at());
-        let expected = [("instance.state", B), ("instance.round", "node-1")];
+        let expected = [("instance.state", B_TEXT), ("instance.round", "node-1")];
         assert_eq!(told(&samples), expected, "A is gone, and B is no news");
 
         book.saw(&[]);
@@ -553,7 +561,7 @@ mod tests {
                 let word = seen(uuid, (state, reason));
                 // Whoever something happens to is asked for right after it.
                 if kind == 0 {
-                    note(&mut last, book.happened(uuid, &word.name, &What::Lifecycle(event, detail), at()));
+                    note(&mut last, book.happened(uuid, "instance", &What::Lifecycle(event, detail), at()));
                 }
                 if kind == 2 {
                     book.saw(std::slice::from_ref(&word));
@@ -563,7 +571,7 @@ mod tests {
                     note(&mut last, book.verify(&word, at()));
                 }
                 #[allow(clippy::cast_precision_loss)]
-                asked.insert(uuid.to_owned(), state as f64);
+                asked.insert(uuid.to_string(), state as f64);
                 for (uuid, state) in &asked {
                     prop_assert_eq!(last.get(uuid), Some(state));
                 }

@@ -15,7 +15,7 @@ use super::super::{Bell, Context, Pollster, Round, failed};
 use super::book::Book;
 use super::domain;
 use super::link::{Link, Trouble};
-use super::report::Event;
+use super::report::{Event, Uuid};
 use super::sys::Listener;
 use crate::clock;
 use crate::events;
@@ -103,10 +103,10 @@ impl Instances {
     }
 
     /// Reads some definitions; false when libvirt doesn't answer.
-    fn read(&mut self, uuids: Vec<String>) -> bool {
+    fn read(&mut self, uuids: Vec<Uuid>) -> bool {
         let answer = self.link.ask(move |connection| {
             let read = uuids.into_iter().map(|uuid| {
-                let xml = connection.xml_of(&uuid)?;
+                let xml = connection.xml_of(uuid)?;
                 Ok((uuid, xml))
             });
             read.collect::<Result<Vec<_>, _>>()
@@ -116,8 +116,10 @@ impl Instances {
         };
         for (uuid, xml) in definitions {
             match xml.as_deref().map(domain::parse) {
-                Some(Ok(definition)) => self.book.define(&uuid, definition),
-                Some(Err(error)) => events::instance_unreadable(&uuid, &error.to_string()),
+                Some(Ok(definition)) => self.book.define(uuid, definition),
+                Some(Err(error)) => {
+                    events::instance_unreadable(&uuid.to_string(), &error.to_string());
+                }
                 // It vanished meanwhile.
                 None => {}
             }
@@ -133,7 +135,7 @@ impl Instances {
         for event in heard {
             match event {
                 Event::Domain { uuid, name, what } => {
-                    samples.extend(self.book.happened(&uuid, &name, &what, clock::utc()));
+                    samples.extend(self.book.happened(uuid, &name, &what, clock::utc()));
                     touched.insert(uuid);
                 }
                 Event::Closed => {
@@ -150,10 +152,10 @@ impl Instances {
         samples
     }
 
-    fn verify(&mut self, touched: &BTreeSet<String>) -> Vec<Sample> {
-        let uuids: Vec<String> = touched.iter().cloned().collect();
+    fn verify(&mut self, touched: &BTreeSet<Uuid>) -> Vec<Sample> {
+        let uuids: Vec<Uuid> = touched.iter().copied().collect();
         let answer = self.link.ask(move |connection| {
-            let states = uuids.iter().map(|uuid| connection.state_of(uuid));
+            let states = uuids.iter().map(|uuid| connection.state_of(*uuid));
             states.collect::<Result<Vec<_>, _>>()
         });
         let Ok(states) = answer else {
@@ -171,7 +173,10 @@ impl Instances {
             .flatten()
             .filter_map(|seen| self.book.verify(seen, clock::utc()))
             .collect();
-        samples.extend(self.book.changes(touched.iter(), now, clock::utc()));
+        samples.extend(
+            self.book
+                .changes(touched.iter().copied(), now, clock::utc()),
+        );
         samples
     }
 

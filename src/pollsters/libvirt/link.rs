@@ -331,11 +331,14 @@ mod tests {
     fn it_answers() {
         let mut link = link(Duration::from_secs(10));
         let states = link.ask(Connection::states).unwrap();
-        let seen: Vec<(&str, i64)> = states
+        let seen: Vec<(String, i64)> = states
             .iter()
-            .map(|domain| (domain.name.as_str(), domain.state))
+            .map(|domain| (domain.uuid.to_string(), domain.state))
             .collect();
-        assert_eq!(seen, [("test", 1)]);
+        assert_eq!(
+            seen,
+            [("6695eb01-f6a4-8304-79aa-97f2502e193f".to_owned(), 1)]
+        );
         assert_eq!(link.ask(Connection::ping), Ok(()));
         assert_eq!(living(&link), 1, "one connection serves all questions");
     }

@@ -13,7 +13,7 @@ use super::super::{Context, Pollster, Round, failed};
 use super::domain;
 use super::figures::{self, Counters};
 use super::link::{Link, Pending, THREADS_MAX, Trouble, Waited};
-use super::report::{DomainState, Statistic};
+use super::report::{DomainState, Statistic, Uuid};
 use super::sys::GROUPS;
 use crate::clock;
 use crate::config::Reserved;
@@ -37,7 +37,7 @@ pub struct Statistics {
     host: String,
     reserved: Reserved,
     link: Link,
-    stuck: BTreeMap<String, Pending<Answer>>,
+    stuck: BTreeMap<Uuid, Pending<Answer>>,
 }
 
 impl Statistics {
@@ -57,12 +57,12 @@ impl Statistics {
         if self.stuck.contains_key(&guest.uuid) {
             return Err(FailReason::InstanceSilent);
         }
-        let uuid = guest.uuid.clone();
+        let uuid = guest.uuid;
         let pending = self
             .link
             .begin(move |connection| {
-                let xml = connection.xml_of(&uuid)?;
-                let counted = connection.statistics_of(&uuid, GROUPS)?;
+                let xml = connection.xml_of(uuid)?;
+                let counted = connection.statistics_of(uuid, GROUPS)?;
                 Ok(xml.zip(counted))
             })
             .map_err(Trouble::reason)?;
@@ -72,7 +72,7 @@ impl Statistics {
             Waited::Over(Err(trouble)) => Err(trouble.reason()),
             Waited::Still(pending) => {
                 self.link.close();
-                self.stuck.insert(guest.uuid.clone(), pending);
+                self.stuck.insert(guest.uuid, pending);
                 Err(FailReason::InstanceSilent)
             }
         }
@@ -90,7 +90,7 @@ impl Statistics {
                 figures::samples(&domain, &Counters::new(counted), &metadata, clock::utc())
             }
             Err(error) => {
-                events::instance_unreadable(&guest.uuid, &error.to_string());
+                events::instance_unreadable(&guest.uuid.to_string(), &error.to_string());
                 Vec::new()
             }
         }

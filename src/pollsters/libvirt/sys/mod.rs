@@ -10,7 +10,7 @@ mod events;
 mod failure;
 mod statistics;
 
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int};
 use std::mem::ManuallyDrop;
 use std::ptr;
 
@@ -20,7 +20,7 @@ use virt_sys as sys;
 use self::events::{closed, event_callbacks, into_opaque, release, start_event_loop};
 use self::failure::last_failure;
 use self::statistics::Records;
-use super::report::{DomainState, Statistic};
+use super::report::{DomainState, Statistic, Uuid};
 
 pub use self::events::Listener;
 pub use self::failure::{Failure, FailureKind};
@@ -138,7 +138,7 @@ impl Connection {
     }
 
     /// The state of one domain; None if there is no such domain.
-    pub fn state_of(&self, uuid: &str) -> Result<Option<DomainState>, Failure> {
+    pub fn state_of(&self, uuid: Uuid) -> Result<Option<DomainState>, Failure> {
         let Some(domain) = self.domain(uuid)? else {
             return Ok(None);
         };
@@ -149,15 +149,14 @@ impl Connection {
             return self.unless_gone();
         }
         Ok(Some(DomainState {
-            uuid: uuid.to_owned(),
-            name: domain_name(domain.ptr),
+            uuid,
             state: state.into(),
             reason: reason.into(),
         }))
     }
 
     /// The definition of one domain; None if there is no such domain.
-    pub fn xml_of(&self, uuid: &str) -> Result<Option<String>, Failure> {
+    pub fn xml_of(&self, uuid: Uuid) -> Result<Option<String>, Failure> {
         let Some(domain) = self.domain(uuid)? else {
             return Ok(None);
         };
@@ -176,7 +175,7 @@ impl Connection {
     /// Most groups enter its QEMU, and block as long as that doesn't answer.
     pub fn statistics_of(
         &self,
-        uuid: &str,
+        uuid: Uuid,
         groups: u32,
     ) -> Result<Option<Vec<(String, Statistic)>>, Failure> {
         let Some(domain) = self.domain(uuid)? else {
@@ -205,12 +204,9 @@ impl Connection {
         Ok(Records::new(records, got))
     }
 
-    fn domain(&self, uuid: &str) -> Result<Option<DomainRef>, Failure> {
-        let Ok(text) = CString::new(uuid) else {
-            return Ok(None);
-        };
-        // SAFETY: the connection lives, and the text ends in a zero byte.
-        let domain = unsafe { sys::virDomainLookupByUUIDString(self.ptr(), text.as_ptr()) };
+    fn domain(&self, uuid: Uuid) -> Result<Option<DomainRef>, Failure> {
+        // SAFETY: the connection lives, and the UUID has VIR_UUID_BUFLEN bytes.
+        let domain = unsafe { sys::virDomainLookupByUUID(self.ptr(), uuid.0.as_ptr()) };
         if domain.is_null() {
             return self.unless_gone();
         }
@@ -275,25 +271,11 @@ impl Drop for DomainRef {
     }
 }
 
-/// Formatted here: libvirt's own formatting takes longer than the rest of a domain's state.
-fn domain_uuid(domain: sys::virDomainPtr) -> Option<String> {
-    let mut bytes = [0; sys::VIR_UUID_BUFLEN as usize];
-    // SAFETY: the domain lives, and the buffer has the size that libvirt asks for.
+fn domain_uuid(domain: sys::virDomainPtr) -> Option<Uuid> {
+    let mut bytes = [0; 16];
+    // SAFETY: the domain lives, and the buffer has VIR_UUID_BUFLEN bytes.
     let got = unsafe { sys::virDomainGetUUID(domain, bytes.as_mut_ptr()) };
-    (got == 0).then(|| uuid_text(bytes))
-}
-
-fn uuid_text(bytes: [u8; 16]) -> String {
-    let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or('0');
-    let mut text = String::with_capacity(36);
-    for (at, byte) in bytes.into_iter().enumerate() {
-        if matches!(at, 4 | 6 | 8 | 10) {
-            text.push('-');
-        }
-        text.push(digit(byte >> 4));
-        text.push(digit(byte & 0xf));
-    }
-    text
+    (got == 0).then_some(Uuid(bytes))
 }
 
 fn domain_name(domain: sys::virDomainPtr) -> String {
@@ -314,20 +296,4 @@ unsafe fn text_of(text: *const c_char) -> String {
     unsafe { CStr::from_ptr(text) }
         .to_string_lossy()
         .into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_uuid_is_written_as_everywhere() {
-        let bytes = [
-            0x66, 0x95, 0xeb, 0x01, 0xf6, 0xa4, 0x83, 0x04, 0x79, 0xaa, 0x97, 0xf2, 0x50, 0x2e,
-            0x19, 0x3f,
-        ];
-        assert_eq!(uuid_text(bytes), "6695eb01-f6a4-8304-79aa-97f2502e193f");
-        let connection = Connection::open("test:///default").unwrap();
-        assert_eq!(connection.states().unwrap()[0].uuid, uuid_text(bytes));
-    }
 }

@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_int};
 
 use virt_sys as sys;
 
-use super::{domain_name, domain_uuid, text_of};
+use super::{domain_uuid, text_of};
 use crate::pollsters::libvirt::report::{DomainState, Statistic};
 
 /// Records of statistics, freed together.
@@ -64,7 +64,6 @@ impl Record<'_> {
         }
         Some(DomainState {
             uuid: domain_uuid(self.0.dom)?,
-            name: domain_name(self.0.dom),
             state: state.and_then(|state| i64::try_from(state).ok())?,
             reason: reason.and_then(|reason| i64::try_from(reason).ok())?,
         })
