@@ -11,6 +11,7 @@
 
 use std::path::PathBuf;
 
+mod command;
 mod foreign;
 mod ini;
 mod layers;
@@ -20,10 +21,13 @@ mod problem;
 mod settings;
 mod values;
 
+#[cfg(test)]
+pub(crate) use command::TAKEN_NAMES;
+pub use command::{CommandLine, PluginFormat, PluginSpec};
 pub use problem::{Problem, Problems, Severity};
 pub use settings::{
     AgentSettings, CollectorSettings, ComputeSettings, DatabaseSettings, EFFECTIVE_TIMEOUT_MIN,
-    LogSettings, Namespace, Quorum, Settings, effective_timeout,
+    IpmiSettings, LogSettings, Namespace, PluginSettings, Quorum, Settings, effective_timeout,
 };
 
 pub(crate) use problem::settle;
@@ -85,8 +89,15 @@ impl Purpose {
     fn unused_groups(self) -> &'static [&'static str] {
         match self {
             Purpose::Agent => &["[collector]", "[database]"],
-            Purpose::Collector => &["[compute]", "[agent]"],
-            Purpose::Operator => &["[compute]", "[agent]", "[collector]", "[publisher]"],
+            Purpose::Collector => &["[compute]", "[agent]", "[plugins]", "[ipmi]"],
+            Purpose::Operator => &[
+                "[compute]",
+                "[agent]",
+                "[plugins]",
+                "[ipmi]",
+                "[collector]",
+                "[publisher]",
+            ],
             Purpose::Everything => &[],
         }
     }

@@ -70,7 +70,7 @@ impl Changes {
         let is_measured = |resource: &str| {
             samples
                 .iter()
-                .any(|sample| sample.meter.name != failed && failure_of(sample) == resource)
+                .any(|sample| sample.meter.name != failed && is_of(sample, resource))
         };
         let over: Vec<_> = self
             .last
@@ -92,6 +92,19 @@ impl Changes {
             })
             .collect()
     }
+}
+
+/// Whether this sample is what the failure of this resource was the lack of.
+fn is_of(sample: &Sample, failed: &str) -> bool {
+    failure_of(sample) == failed || is_below(sample, failed)
+}
+
+/// Whether the failure names a pollster whose meters begin with its name, as plug-ins' do.
+fn is_below(sample: &Sample, failed: &str) -> bool {
+    let below = failed
+        .split_once('/')
+        .and_then(|(_, name)| sample.meter.name.strip_prefix(name));
+    below.is_some_and(|below| below.is_empty() || below.starts_with('.'))
 }
 
 /// The resource under which the failure of this sample's meter would stand.
@@ -141,6 +154,19 @@ mod tests {
             timestamp: UtcTime::from_unix_micros(0),
             metadata: Metadata::new(),
         }
+    }
+
+    #[test]
+    fn a_pollster_has_recovered_when_any_of_its_meters_has_a_reading() {
+        let mut changes = Changes::default();
+        let code = FailReason::PluginTimeout.code();
+        let failed = [sample(meters::POLLSTER_FAILED, "n/raid", code)];
+        assert_eq!(changes.of_round(&failed).len(), 1);
+        let meter = |name| Meter::new(name, crate::model::MeterType::Gauge, "");
+        let other = [sample(meter("raid2.wear"), "n/sda", 1)];
+        assert!(changes.of_round(&other).is_empty());
+        let own = [sample(meter("raid.wear"), "n/sda", 1)];
+        assert_eq!(changes.of_round(&own)[0].now, "has readings again");
     }
 
     #[test]

@@ -10,6 +10,8 @@ mod agent;
 mod changes;
 #[cfg(feature = "collector")]
 mod collector;
+#[cfg(feature = "agent")]
+pub mod commands;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod limit;
 #[cfg(any(feature = "agent", feature = "collector"))]

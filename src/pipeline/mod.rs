@@ -14,7 +14,7 @@ mod target;
 mod yaml;
 
 pub use emit::Emitter;
-pub use meters::{MeterFilter, matches};
+pub use meters::{MeterFilter, matches, may_match_below};
 pub use target::{DEFAULT_UDP_PORT, Publisher, UdpTarget};
 
 /// A whole file, checked: every source's sinks exist.
