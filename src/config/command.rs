@@ -149,7 +149,6 @@ fn words(text: &str) -> Result<Vec<String>, Wrong> {
                 word.get_or_insert_default();
             }
             blank if blank.is_whitespace() && !is_quoted => words.extend(word.take()),
-            '\0' => return Err(wrong_part("", "no zero byte in a command")),
             other => word.get_or_insert_default().push(other),
         }
     }
@@ -159,7 +158,8 @@ fn words(text: &str) -> Result<Vec<String>, Wrong> {
     words.extend(word);
     if words.len() > WORDS_MAX {
         let expected = format!("{WORDS_MAX} words at most; write a script");
-        return Err(wrong_part("", expected));
+        let first = words.first().map_or("", String::as_str);
+        return Err(wrong_part(first, expected));
     }
     Ok(words)
 }
