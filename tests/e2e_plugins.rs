@@ -9,7 +9,9 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,7 +25,10 @@ use ceilometer_ha::model::{FailReason, Sample, Secret, Value, Volume, meters};
 use ceilometer_ha::pollsters::exec::{self, End, Limits, Order, Privileges, Report};
 use ceilometer_ha::pollsters::storage::SharedMemory;
 use ceilometer_ha::pollsters::{Bell, Context, Listed, Pollster, Round, listed};
+use nix::fcntl::OFlag;
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use support::process::Process;
 use support::site::{Daemon, HOST, SECRET, Site};
 use support::{program, query, run, wait_for, wait_until};
@@ -300,6 +305,16 @@ fn what_a_plug_in_leaves_behind_is_killed_and_what_it_said_counts() {
     let _alone = alone();
     let folder = Folder::new();
     let sleeper = sleepers("leaves");
+    // Whatever the plug-in starts inherits the open pipe, so that even what is too fast to be found
+    // in a list of processes is known to live: the pipe has an end only when nobody holds it.
+    let held = folder.0.path().join("held");
+    mkfifo(&held, Mode::from_bits_truncate(0o666)).unwrap();
+    fs::set_permissions(&held, fs::Permissions::from_mode(0o666)).unwrap();
+    let mut pipe = File::options()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(&held)
+        .unwrap();
     for (name, lines) in [
         ("a_child", format!("sleep {sleeper} &")),
         ("an_orphan", format!("(sleep {sleeper} &)")),
@@ -319,14 +334,28 @@ fn what_a_plug_in_leaves_behind_is_killed_and_what_it_said_counts() {
             "a_group_of_its_own",
             format!("set -m\nsleep {sleeper} &\nset +m"),
         ),
+        (
+            "a_runaway",
+            format!(
+                "python3 -c 'import os
+while True:
+    if os.fork(): os._exit(0)
+    os.setsid()' {sleeper}\nsleep {sleeper} &"
+            ),
+        ),
     ] {
         // A moment, so that all of it is there before its parent goes.
         let wait = format!("until pgrep -f '^slee[p] {sleeper}$' >/dev/null; do :; done");
-        let command = folder.script(name, &format!("{lines}\n{wait}\necho 'OK|x=1'"));
+        let hold = format!("exec 9>{}\necho x >&9", held.display());
+        let text = format!("{hold}\n{lines}\n{wait}\necho 'OK|x=1'");
+        let command = folder.script(name, &text);
         let samples = outcome("nagios", &command).unwrap_or_else(|reason| {
             panic!("{name}: {reason}");
         });
         assert_eq!(samples.len(), 2, "{name}");
+        let mut held = String::new();
+        let end = pipe.read_to_string(&mut held);
+        assert!(matches!(end, Ok(2)), "{name}: still held, {end:?}");
         assert_nothing_is_left(&sleeper, name);
     }
 }
@@ -352,11 +381,11 @@ fn a_fork_bomb_ends_with_its_plug_in() {
 fn a_plug_in_has_no_privileges_no_environment_and_no_descriptors() {
     let _alone = alone();
     // Descriptors and variables that a careless program would inherit.
-    let here = fs::File::open("/").unwrap();
+    let here = File::open("/").unwrap();
     let leak = nix::unistd::dup(&here).unwrap();
     let report = shell(
         "id -u; id -g; id -G; pwd; echo $PPID; ps -o sid= -p $$; echo $$; readlink /proc/self/fd/0
-         grep -E 'Cap|NoNew' /proc/self/status; tr '\\0' '\\n' </proc/self/environ
+         nice | sed s/^/nice:/; grep -E 'Cap|NoNew' /proc/self/status; tr '\\0' '\\n' </proc/self/environ
          for fd in /proc/self/fd/*; do echo \"fd ${fd##*/}\"; done; cat /proc/self/limits",
         Privileges::Dropped { user: "nobody" },
     );
@@ -370,6 +399,7 @@ fn a_plug_in_has_no_privileges_no_environment_and_no_descriptors() {
     assert_eq!(lines[4], std::process::id().to_string(), "our own child");
     assert_eq!(lines[5], lines[6], "a session of its own");
     assert_eq!(lines[7], "/dev/null");
+    assert_eq!(lines[8], "nice:10", "the probes come first");
     for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
         assert!(
             lines.contains(&&*format!("{set}:\t0000000000000000")),

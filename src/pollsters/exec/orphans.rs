@@ -76,20 +76,28 @@ fn reap_from(killed: Pid, deadline: Instant) -> bool {
 
 /// Kills and reaps orphans until there are none; false if some are left at the deadline.
 fn sweep(deadline: Instant) -> bool {
+    let mut before = None;
     loop {
         let running = lock();
-        let orphans = orphans(&running);
-        for (pid, standing) in &orphans {
+        let found = orphans(&running);
+        for (pid, standing) in &found {
             remove(*pid, *standing);
         }
         drop(running);
-        if orphans.is_empty() {
+        let is_same = before.as_ref() == Some(&found);
+        // Twice, because a list that is read while it changes may lack one.
+        if found.is_empty() && is_same {
             return true;
         }
         if clock::now() >= deadline {
             return false;
         }
-        pause();
+        // Others than before: something forks and exits again and again, and is caught only by
+        // whoever is faster.
+        if is_same {
+            pause();
+        }
+        before = Some(found);
     }
 }
 

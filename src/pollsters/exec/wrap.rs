@@ -1,5 +1,5 @@
-//! Pure. A command with what limits it before it: `setsid`, `setpriv` and `prlimit` of util-linux,
-//! each of which replaces itself by the next, so that all of it is one process.
+//! Pure. A command with what limits it before it: `setsid`, `setpriv` and `prlimit` of util-linux
+//! and `nice` of coreutils, each of which replaces itself by the next, so that all of it is one process.
 
 /// The most bytes that a file may have which a command writes. A plug-in that keeps a note of its last
 /// round needs kilobytes; one that writes more is killed by SIGXFSZ.
@@ -12,6 +12,9 @@ const OPEN_FILES_MAX: u64 = 256;
 /// another. It counts all that user's processes, so that it is for fork bombs and for nothing finer;
 /// inside the command, the next fork fails.
 const PROCESSES_MAX: u64 = 512;
+
+/// How much a command steps back for others, the agent's probes above all, when the CPU is short.
+const NICENESS: &str = "10";
 
 /// Who a command runs as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +36,7 @@ pub(super) enum Who {
 pub(super) fn before(who: Who, memory_bytes: u64) -> Vec<String> {
     // A session of its own is what tells its processes from the agent's other children later.
     let mut words = vec!["setsid".to_owned(), "--".to_owned()];
+    words.extend(["nice", "-n", NICENESS].map(str::to_owned));
     // The kernel kills it when the thread that started it goes, and with it when the agent dies.
     words.extend(["setpriv", "--pdeathsig=KILL"].map(str::to_owned));
     if who != Who::Same {
@@ -65,7 +69,7 @@ mod tests {
         let words = before(Who::Other { uid: 7, gid: 8 }, 1024).join(" ");
         assert_eq!(
             words,
-            "setsid -- setpriv --pdeathsig=KILL --no-new-privs --inh-caps=-all --ambient-caps=-all \
+            "setsid -- nice -n 10 setpriv --pdeathsig=KILL --no-new-privs --inh-caps=-all --ambient-caps=-all \
              --reuid=7 --regid=8 --clear-groups --bounding-set=-all -- prlimit --as=1024 --core=0 \
              --fsize=16777216 --nofile=256 --nproc=512 --"
         );
