@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use ceilometer_ha::config::options::{self, Effect, Kind, OPTIONS};
 use ceilometer_ha::config::{
-    ConfigText, Loaded, Namespace, Problem, Problems, Purpose, Quorum, Settings, Severity, load,
+    ConfigText, Loaded, Namespace, PluginFormat, Problem, Problems, Purpose, Quorum, Settings,
+    Severity, load,
 };
 use ceilometer_ha::model::Secret;
 use ceilometer_ha::pipeline::{self, Pipeline};
@@ -344,7 +345,9 @@ fn every_setting_can_be_set() {
          [compute]\nstorage_server_address = [fd00::1], gw\nstorage_quorum = 2\n\
          storage_interface = bond1\nstorage_source_address = fd00::2, 10.0.0.2\n\
          cluster = c1\nhost_tags = rack:1, room: 2\nping_count = 3\nping_interval = 0.25\n\
-         [agent]\nhttp_listen =\n[collector]\nudp_address = ::\nhttp_listen = [::1]:1\n\
+         [agent]\nhttp_listen =\n[plugins]\npollster = raid nagios /opt/check -x \"a b\"\n\
+         pollster = disks json /opt/disks\ntimeout = 2.5\nmemory_max = 32\noutput_max = 2\nuser = ha\n\
+         [ipmi]\ncommand = ipmitool -P pw\ntimeout = 3\n[collector]\nudp_address = ::\nhttp_listen = [::1]:1\n\
          [database]\nmetering_time_to_live = -1\n[publisher]\ntelemetry_secret = a#b c$$d = e: f\n",
     );
     assert_eq!(
@@ -375,6 +378,35 @@ fn every_setting_can_be_set() {
     assert_eq!(compute.host_tags, tags);
     assert_eq!(compute.ping_interval, Duration::from_millis(250));
     assert_eq!(settings.agent.http_listen, None);
+    let plugins = settings.plugins;
+    let declared: Vec<_> = plugins
+        .pollsters
+        .iter()
+        .map(|plugin| {
+            (
+                plugin.name.as_str(),
+                plugin.format,
+                plugin.command.program.as_str(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        declared,
+        [
+            ("raid", PluginFormat::Nagios, "/opt/check"),
+            ("disks", PluginFormat::Json, "/opt/disks")
+        ]
+    );
+    let arguments = [Secret::new("-x"), Secret::new("a b")];
+    assert_eq!(plugins.pollsters[0].command.arguments, arguments);
+    assert_eq!(plugins.timeout, Duration::from_millis(2500));
+    assert_eq!(
+        (plugins.memory_bytes, plugins.output_bytes),
+        (32 << 20, 2048)
+    );
+    assert_eq!(plugins.user, "ha");
+    assert_eq!(settings.ipmi.command.program, "ipmitool");
+    assert_eq!(settings.ipmi.timeout, Duration::from_secs(3));
     assert_eq!(settings.collector.udp_address, "::".parse().ok());
     assert_eq!(settings.collector.http_listen, "[::1]:1".parse().ok());
     assert_eq!(settings.database.retention, None);

@@ -162,6 +162,7 @@ fn all_of_the_agents() -> String {
     events.started("n", 1);
     events.round_ended("s", "p", Duration::ZERO, Duration::ZERO, &[failed]);
     events.rounds_missed("s", "p", 1);
+    events.samples_refused("s", "p", 1);
     events.published("udp://c:1", 1);
     events.publish_failed("udp://c:1", 1, &io::Error::other("x"), now);
     events.publisher_dropped("udp://c:1", 1);
@@ -323,6 +324,8 @@ fn takes(kind: Kind) -> String {
         Kind::Choices(choices) => format!("a comma list of {}", words(choices)),
         Kind::List => "a comma list".into(),
         Kind::Multi(choices) => format!("{}; may be set several times", words(choices)),
+        Kind::Command => "a command; arguments are never shown".into(),
+        Kind::Plugins => "NAME FORMAT COMMAND [ARGUMENTS]; may be set several times".into(),
         Kind::Hosts => "a comma list of addresses or host names".into(),
         Kind::Sources => "one IPv4 and one IPv6 address at most".into(),
         Kind::Address => "an address, or nothing".into(),

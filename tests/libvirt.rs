@@ -10,6 +10,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ceilometer_ha::clock;
@@ -51,6 +52,7 @@ fn context(uri: &str) -> Context {
         epoch: 1,
         memory: SharedMemory::default(),
         bell: Bell::new(|| {}),
+        ending: Arc::default(),
     }
 }
 

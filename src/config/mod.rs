@@ -11,6 +11,7 @@
 
 use std::path::PathBuf;
 
+mod command;
 mod foreign;
 mod ini;
 mod layers;
@@ -20,11 +21,14 @@ mod problem;
 mod settings;
 mod values;
 
+#[cfg(test)]
+pub(crate) use command::TAKEN_NAMES;
+pub use command::{CommandLine, PluginFormat, PluginSpec};
 pub use problem::{Problem, Problems, Severity};
 pub use settings::{
     AgentSettings, CentralSettings, CollectorSettings, ComputeSettings, DatabaseSettings,
-    EFFECTIVE_TIMEOUT_MIN, LibvirtSettings, LogSettings, Namespace, Quorum, Reserved, Settings,
-    effective_timeout,
+    EFFECTIVE_TIMEOUT_MIN, IpmiSettings, LibvirtSettings, LogSettings, Namespace, PluginSettings,
+    Quorum, Reserved, Settings, effective_timeout,
 };
 
 pub(crate) use problem::settle;
@@ -86,11 +90,13 @@ impl Purpose {
     fn unused_groups(self) -> &'static [&'static str] {
         match self {
             Purpose::Agent => &["[collector]", "[database]"],
-            Purpose::Collector => &["[compute]", "[central]", "[agent]"],
+            Purpose::Collector => &["[compute]", "[central]", "[agent]", "[plugins]", "[ipmi]"],
             Purpose::Operator => &[
                 "[compute]",
                 "[central]",
                 "[agent]",
+                "[plugins]",
+                "[ipmi]",
                 "[collector]",
                 "[publisher]",
             ],

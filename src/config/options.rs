@@ -28,7 +28,7 @@ impl OptionSpec {
 
     /// Whether it may be set several times.
     pub fn is_multi(&self) -> bool {
-        matches!(self.kind, Kind::Multi(_))
+        matches!(self.kind, Kind::Multi(_) | Kind::Plugins)
     }
 }
 
@@ -87,6 +87,10 @@ pub enum Kind {
     List,
     /// Any of these words, each on a line `name = word` of its own.
     Multi(&'static [&'static str]),
+    /// A command and its arguments, split at blanks; the arguments are never shown again.
+    Command,
+    /// Plug-ins, each on a line `name = NAME FORMAT COMMAND [ARGUMENTS]` of its own.
+    Plugins,
     /// A comma list of addresses or host names.
     Hosts,
     /// A comma list of at most one IPv4 and one IPv6 address.
@@ -133,6 +137,10 @@ const PING_COUNT_MAX: i64 = 100;
 /// The most samples a batch may hold. Beyond some thousand rows a statement gains nothing (measured
 /// on SQLite, MariaDB and PostgreSQL), and all of a batch is lost if the process dies.
 const BATCH_SIZE_MAX: i64 = 10_000;
+
+/// The most that a plug-in may be allowed to print in one round, in KiB. What is printed is held in
+/// memory and read before anything of it is believed; a greater `output_max` is refused.
+const PLUGIN_OUTPUT_KIB_MAX: i64 = 1024;
 
 const PORT: Kind = Kind::Int {
     least: 0,
@@ -187,8 +195,9 @@ pub static OPTIONS: &[OptionSpec] = &[
         name: "polling_namespaces",
         kind: Kind::Choices(&["compute", "central", "ipmi"]),
         default: "compute",
-        help: "Which sets of pollsters the agent runs: compute on the nodes, central on whoever looks at \
-               them from outside. ipmi has no pollsters in this version.",
+        help: "Which sets of pollsters the agent runs: compute, what a node sees of itself; central, what \
+               a controller sees of the nodes from outside; ipmi, what the node's BMC says. Plug-ins \
+               run in any.",
         ..PLAIN
     },
     OptionSpec {
@@ -465,6 +474,84 @@ pub static OPTIONS: &[OptionSpec] = &[
         default: "127.0.0.1:9180",
         help: "Where the agent serves /metrics, /healthz and /readyz; empty switches it off. On \
                loopback by default, because it asks for no password.",
+        ..PLAIN
+    },
+    // ---------------------------------------------------------------- [plugins]
+    OptionSpec {
+        group: "plugins",
+        name: "pollster",
+        kind: Kind::Plugins,
+        help: "A pollster of your own, as NAME FORMAT COMMAND [ARGUMENTS]: a name of lower-case \
+               letters, digits and '_' that begins its meters' names; nagios or json; an absolute \
+               path. Words are split at blanks, double quotes keep them together. Arguments show in \
+               the process list, so keep passwords in files.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "plugins",
+        name: "timeout",
+        kind: Kind::Seconds {
+            least: 0.1,
+            most: 3600.0,
+        },
+        default: "10",
+        help: "Seconds after which a plug-in is killed with everything it started, 0.1 to 3600. Where \
+               its source's interval is shorter, that holds.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "plugins",
+        name: "memory_max",
+        kind: Kind::Int {
+            least: 16,
+            most: 65_536,
+        },
+        default: "256",
+        help: "MiB of address space that each process of a plug-in may have, 16 to 65536. Enough for a \
+               Python script; a Java program needs some thousands.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "plugins",
+        name: "output_max",
+        kind: Kind::Int {
+            least: 1,
+            most: PLUGIN_OUTPUT_KIB_MAX,
+        },
+        default: "64",
+        help: "KiB that a plug-in may print in one round, 1 to 1024; with more it is killed. 64 KiB \
+               are some five hundred samples.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "plugins",
+        name: "user",
+        default: "nobody",
+        help: "The user as whom plug-ins run if the agent is root; one of their own is better than a \
+               shared one. An agent that isn't root runs them as itself.",
+        ..PLAIN
+    },
+    // ---------------------------------------------------------------- [ipmi]
+    OptionSpec {
+        group: "ipmi",
+        name: "command",
+        kind: Kind::Command,
+        default: "ipmitool",
+        help: "How to talk to this node's BMC: ipmitool, and what its own words stand behind, such \
+               as `ipmitool -I lanplus -H 10.0.0.9 -U monitor -f /etc/ceilometer/bmc-password`. It \
+               keeps the agent's privileges.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "ipmi",
+        name: "timeout",
+        kind: Kind::Seconds {
+            least: 0.5,
+            most: 600.0,
+        },
+        default: "10",
+        help: "Seconds that a round with the BMC may take, 0.5 to 600. BMCs are slow: dozens of sensors \
+               take seconds. Where the source's interval is shorter, that holds.",
         ..PLAIN
     },
     // ---------------------------------------------------------------- [collector]

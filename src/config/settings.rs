@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::command::{CommandLine, PluginSpec};
 use super::options::DEFAULT;
 use super::problem::Severity;
 use super::values::{Mismatch, Values};
@@ -21,6 +22,10 @@ const GATEWAYS_MAX: usize = 1000;
 /// The most tags of one node. They travel with every reading, and a datagram has 64 KB at most; a
 /// configuration with more is refused.
 const HOST_TAGS_MAX: usize = 32;
+
+/// The most plug-ins of one node. Each has a thread and, while it runs, a process; a longer list is
+/// refused.
+const PLUGINS_MAX: usize = 64;
 
 /// Metadata that the agent fills by itself; a tag of that name would hide it.
 const RESERVED_TAGS: &[&str] = &["node", "cluster", "user_metadata"];
@@ -64,6 +69,10 @@ pub struct Settings {
     pub central: CentralSettings,
     /// What else concerns the agent alone.
     pub agent: AgentSettings,
+    /// Pollsters of the operator's own.
+    pub plugins: PluginSettings,
+    /// The way to the BMC.
+    pub ipmi: IpmiSettings,
     /// Receiving and batching.
     pub collector: CollectorSettings,
     /// Storing and forgetting.
@@ -200,6 +209,30 @@ pub struct AgentSettings {
     pub http_listen: Option<SocketAddr>,
 }
 
+/// Pollsters of the operator's own, and what they may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginSettings {
+    /// In the order of the files; no two of one name.
+    pub pollsters: Vec<PluginSpec>,
+    /// How long each may run.
+    pub timeout: Duration,
+    /// The address space of each of their processes.
+    pub memory_bytes: u64,
+    /// What each may print in one round.
+    pub output_bytes: usize,
+    /// Who runs them if the agent is root.
+    pub user: String,
+}
+
+/// The way to the BMC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IpmiSettings {
+    /// ipmitool, with the arguments that come before its own words.
+    pub command: CommandLine,
+    /// How long a round may take.
+    pub timeout: Duration,
+}
+
 /// Receiving and batching.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CollectorSettings {
@@ -258,6 +291,11 @@ pub(super) fn build(values: &mut Values<'_>, host_name: &str) -> Result<Settings
         agent: AgentSettings {
             http_listen: values.listen("agent", "http_listen")?,
         },
+        plugins: plugins(values)?,
+        ipmi: IpmiSettings {
+            command: values.command("ipmi", "command")?,
+            timeout: values.seconds("ipmi", "timeout")?,
+        },
         collector: collector(values)?,
         database: database(values)?,
         telemetry_secret: telemetry_secret(values)?,
@@ -268,7 +306,7 @@ fn optional(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-fn namespaces(values: &mut Values<'_>) -> Result<Vec<Namespace>, Mismatch> {
+fn namespaces(values: &Values<'_>) -> Result<Vec<Namespace>, Mismatch> {
     let mut namespaces = Vec::new();
     for word in values.words(DEFAULT, "polling_namespaces")? {
         let Some(namespace) = Namespace::from_name(&word) else {
@@ -276,10 +314,6 @@ fn namespaces(values: &mut Values<'_>) -> Result<Vec<Namespace>, Mismatch> {
         };
         if namespaces.contains(&namespace) {
             continue;
-        }
-        if namespace == Namespace::Ipmi {
-            let message = format!("{word} is accepted, but this version has no pollsters for it");
-            values.report(Severity::Warning, DEFAULT, "polling_namespaces", message);
         }
         namespaces.push(namespace);
     }
@@ -412,6 +446,31 @@ fn libvirt(values: &Values<'_>) -> Result<LibvirtSettings, Mismatch> {
         is_chosen: chosen.is_some(),
         uri: chosen.unwrap_or_else(|| usual.to_owned()),
         timeout: values.seconds("compute", "libvirt_timeout")?,
+    })
+}
+
+fn plugins(values: &mut Values<'_>) -> Result<PluginSettings, Mismatch> {
+    let pollsters = values.plugins("plugins", "pollster")?;
+    if pollsters.len() > PLUGINS_MAX {
+        let message = format!(
+            "found {} plug-ins, expected {PLUGINS_MAX} at most",
+            pollsters.len()
+        );
+        values.report(Severity::Error, "plugins", "pollster", message);
+    }
+    let user = values.text("plugins", "user")?;
+    if user.is_empty() || matches!(user.as_str(), "root" | "0") {
+        let message = format!("found {user:?}, expected a user without privileges");
+        values.report(Severity::Error, "plugins", "user", message);
+    }
+    let mebibytes: u64 = narrow(values, "plugins", "memory_max")?;
+    let kibibytes: usize = narrow(values, "plugins", "output_max")?;
+    Ok(PluginSettings {
+        pollsters,
+        timeout: values.seconds("plugins", "timeout")?,
+        memory_bytes: mebibytes.saturating_mul(1 << 20),
+        output_bytes: kibibytes.saturating_mul(1 << 10),
+        user,
     })
 }
 

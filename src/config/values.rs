@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::command::{self, CommandLine, PluginSpec};
 use super::layers::{Layered, Placed, Setting};
 use super::options::{self, DEFAULT, Kind, OPTIONS, OptionSpec};
 use super::problem::{Problem, Severity};
@@ -54,6 +55,8 @@ enum Parsed {
     Listen(Option<SocketAddr>),
     Tags(Vec<(String, String)>),
     Quorum(Quorum),
+    Command(CommandLine),
+    Plugins(Vec<PluginSpec>),
 }
 
 /// The table of options and the code that reads it disagree about an option's kind. A test that
@@ -101,6 +104,8 @@ readers! {
     listen: Listen as Option<SocketAddr>;
     tags: Tags as Vec<(String, String)>;
     quorum: Quorum as Quorum;
+    command: Command as CommandLine;
+    plugins: Plugins as Vec<PluginSpec>;
 }
 
 impl<'a> Values<'a> {
@@ -204,17 +209,23 @@ impl<'a> Values<'a> {
     }
 
     /// Reads one option. An unset one fails without a word: its default is wrong only through
-    /// another option, which has a failure of its own. Of several texts all are checked and the last
-    /// one is kept: nothing needs more, since the one option of that kind has one right word.
+    /// another option, which has a failure of its own. Of several texts all are checked; plug-ins are
+    /// all kept, of everything else the last.
     fn parse(&self, spec: &OptionSpec) -> Result<Parsed, Vec<Failure<'a>>> {
         let Some(setting) = self.setting(spec.group, spec.name) else {
+            if spec.kind == Kind::Plugins {
+                return Ok(Parsed::Plugins(Vec::new()));
+            }
             return self.parse_text(spec, spec.default).map_err(|_| Vec::new());
         };
         let mut last = Parsed::Words(Vec::new());
         let mut failures = Vec::new();
         for placed in setting {
             match self.parse_text(spec, &placed.text) {
-                Ok(parsed) => last = parsed,
+                Ok(parsed) => match join(&mut last, parsed) {
+                    Ok(()) => {}
+                    Err(message) => failures.push(Failure { placed, message }),
+                },
                 Err(message) => failures.push(Failure { placed, message }),
             }
         }
@@ -231,7 +242,11 @@ impl<'a> Values<'a> {
         parse_kind(spec.kind, &expanded, &base).map_err(|wrong| {
             // What is shown is the text of the file: the substituted one may hold a secret.
             let part = wrong.found.filter(|found| text.contains(found.as_str()));
-            wrong_value(spec.kind, part.as_deref().unwrap_or(text), &wrong.expected)
+            wrong_value(
+                spec.kind,
+                part.as_deref().unwrap_or(shown(spec.kind, text)),
+                &wrong.expected,
+            )
         })
     }
 
@@ -296,6 +311,30 @@ impl<'a> Values<'a> {
     }
 }
 
+/// How much of a plug-in's declaration is shown: its name, because an argument may be a secret.
+fn shown(kind: Kind, text: &str) -> &str {
+    match kind {
+        Kind::Plugins => text.split_whitespace().next().unwrap_or_default(),
+        _ => text,
+    }
+}
+
+/// Lets a further text of one option join those before it.
+fn join(before: &mut Parsed, parsed: Parsed) -> Result<(), String> {
+    let (Parsed::Plugins(all), Parsed::Plugins(more)) = (&mut *before, &parsed) else {
+        *before = parsed;
+        return Ok(());
+    };
+    for plugin in more {
+        if all.iter().any(|other| other.name == plugin.name) {
+            let name = &plugin.name;
+            return Err(format!("found {name:?} again, expected each name once"));
+        }
+        all.push(plugin.clone());
+    }
+    Ok(())
+}
+
 /// Where a value comes from.
 enum Origin {
     Default,
@@ -310,20 +349,20 @@ struct Failure<'a> {
 }
 
 /// A text that doesn't fit its kind.
-struct Wrong {
+pub(super) struct Wrong {
     /// The part of it that doesn't; None if all of it.
     found: Option<String>,
     expected: String,
 }
 
-fn wrong(expected: impl Into<String>) -> Wrong {
+pub(super) fn wrong(expected: impl Into<String>) -> Wrong {
     Wrong {
         found: None,
         expected: expected.into(),
     }
 }
 
-fn wrong_part(found: &str, expected: impl Into<String>) -> Wrong {
+pub(super) fn wrong_part(found: &str, expected: impl Into<String>) -> Wrong {
     Wrong {
         found: Some(found.to_owned()),
         expected: expected.into(),
@@ -348,7 +387,7 @@ fn wrong_value(kind: Kind, found: &str, expected: &str) -> String {
 }
 
 fn is_secret(kind: Kind) -> bool {
-    matches!(kind, Kind::Secret | Kind::Connection)
+    matches!(kind, Kind::Secret | Kind::Connection | Kind::Command)
 }
 
 /// Takes the name of `$name` or `${name}` off the text after the dollar sign.
@@ -398,6 +437,8 @@ fn parse_kind(kind: Kind, text: &str, base: &Path) -> Result<Parsed, Wrong> {
         Kind::Multi(words) if words.contains(&text) => Ok(Parsed::Words(items(text))),
         Kind::Multi(words) => Err(wrong(format!("{}: no other is built", one_of(words)))),
         Kind::List => Ok(Parsed::Words(items(text))),
+        Kind::Command => command::command(text).map(Parsed::Command),
+        Kind::Plugins => command::plugin(text).map(|plugin| Parsed::Plugins(vec![plugin])),
         Kind::Hosts => hosts(text),
         Kind::Sources => sources(text),
         Kind::Address => address(text),

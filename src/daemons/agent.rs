@@ -16,11 +16,11 @@ use crate::clock;
 use crate::config::{self, Problem, Problems, Purpose, Settings, Severity};
 use crate::events::AgentEvents;
 use crate::model::{Sample, Secret, meters};
-use crate::pipeline::{Emitter, MeterFilter, Pipeline, Publisher, Source, matches};
+use crate::pipeline::{Emitter, MeterFilter, Pipeline, Publisher, Source};
 use crate::pollsters::ping::round::PROBES_MAX;
 use crate::pollsters::schedule::{Schedule, Tick};
 use crate::pollsters::storage::{SharedMemory, names};
-use crate::pollsters::{Bell, Context, Entry, Pollster, Round, TABLE};
+use crate::pollsters::{Bell, Context, Listed, Pollster, Round, TABLE, ipmi, listed, plugins};
 use crate::publisher::queue::Queue;
 use crate::publisher::udp::UdpPublisher;
 use crate::publisher::{Outcome, Publish};
@@ -198,7 +198,7 @@ impl Agent {
                 .flatten()
                 .cloned()
                 .collect();
-            for entry in pollsters_of(source, settings) {
+            for pollster in pollsters_of(source, settings) {
                 let rung = Arc::new(AtomicBool::new(false));
                 let context = Context {
                     host: settings.host.clone(),
@@ -208,10 +208,11 @@ impl Agent {
                     epoch: emitter.epoch(),
                     memory: memory.clone(),
                     bell: bell(&self.stop, &rung),
+                    ending: self.stop.flag(),
                 };
                 let task = Task {
-                    pollster: (entry.build)(&context),
-                    name: entry.name,
+                    pollster: pollster.build(&context),
+                    name: pollster.name().to_owned(),
                     source: source.name.clone(),
                     meters: source.meters.clone(),
                     interval: source.interval,
@@ -219,14 +220,17 @@ impl Agent {
                     outlets: outlets.clone(),
                     emitter: Arc::clone(emitter),
                     events: Arc::clone(&self.health.events),
-                    progress: self
-                        .health
-                        .watch(&source.name, entry.name, source.interval, now),
+                    progress: self.health.watch(
+                        &source.name,
+                        pollster.name(),
+                        source.interval,
+                        now,
+                    ),
                     rung,
                 };
                 let stop = self.stop.clone();
                 self.pollsters
-                    .spawn(format!("poll {}", entry.name), move || task.run(&stop))?;
+                    .spawn(format!("poll {}", pollster.name()), move || task.run(&stop))?;
             }
         }
         Ok(())
@@ -252,14 +256,8 @@ type Sinks = BTreeMap<String, Vec<Outlet>>;
 pub(super) fn pollsters_of<'a>(
     source: &'a Source,
     settings: &'a Settings,
-) -> impl Iterator<Item = &'static Entry> + 'a {
-    TABLE.iter().filter(|entry| {
-        settings.polling_namespaces.contains(&entry.namespace)
-            && entry
-                .meters
-                .iter()
-                .any(|meter| source.meters.wants(&meter.name))
-    })
+) -> impl Iterator<Item = Listed<'a>> {
+    listed(settings).filter(|pollster| pollster.is_wanted_by(&source.meters))
 }
 
 fn build(publisher: &Publisher, settings: &Settings, secret: &Secret) -> Box<dyn Publish> {
@@ -295,7 +293,7 @@ fn publish_loop(mut publisher: Box<dyn Publish>, queue: &Queue, events: &AgentEv
 /// One pollster of one source, in its thread.
 struct Task {
     pollster: Box<dyn Pollster>,
-    name: &'static str,
+    name: String,
     source: String,
     meters: MeterFilter,
     interval: Duration,
@@ -329,7 +327,7 @@ impl Task {
             tick = self.schedule.after(tick, now);
             if tick.missed > 0 {
                 self.events
-                    .rounds_missed(&self.source, self.name, tick.missed);
+                    .rounds_missed(&self.source, &self.name, tick.missed);
             }
         }
     }
@@ -340,14 +338,17 @@ impl Task {
         let mut samples = self.pollster.poll(Round { due: tick.due });
         let took = clock::now().saturating_duration_since(started);
         self.events
-            .round_ended(&self.source, self.name, took, late, &samples);
+            .round_ended(&self.source, &self.name, took, late, &samples);
+        let refused = self.pollster.take_refused();
+        self.events
+            .samples_refused(&self.source, &self.name, refused);
         samples.retain(|sample| self.wants(sample));
         self.deliver(samples);
     }
 
     fn news(&mut self) {
         let mut samples = self.pollster.news();
-        self.events.news(&self.source, self.name, &samples);
+        self.events.news(&self.source, &self.name, &samples);
         samples.retain(|sample| self.wants(sample));
         self.deliver(samples);
     }
@@ -467,8 +468,9 @@ pub(super) fn print_plan(settings: &Settings, pipeline: &Pipeline) -> Result<(),
             source.interval,
             source.sinks.join(", ")
         ))?;
-        for entry in pollsters_of(source, settings) {
-            output::line(format_args!("  pollster {}", entry.name))?;
+        for pollster in pollsters_of(source, settings) {
+            output::line(format_args!("  pollster {}", pollster.name()))?;
+            print_command(pollster, settings, source.interval)?;
         }
         hosts::print(source, settings)?;
         let timeout = config::effective_timeout(source.interval, compute);
@@ -492,19 +494,53 @@ pub(super) fn print_plan(settings: &Settings, pipeline: &Pipeline) -> Result<(),
     Ok(())
 }
 
+/// What a pollster runs and how long it may take. Its arguments may be secrets.
+fn print_command(
+    pollster: Listed<'_>,
+    settings: &Settings,
+    interval: Duration,
+) -> Result<(), DaemonError> {
+    let (command, asked, given, option) = match pollster {
+        Listed::Plugin(spec) => (
+            &spec.command,
+            settings.plugins.timeout,
+            plugins::effective_timeout(interval, &settings.plugins),
+            "[plugins] timeout",
+        ),
+        Listed::BuiltIn(entry) if entry.name == ipmi::NAME => (
+            &settings.ipmi.command,
+            settings.ipmi.timeout,
+            ipmi::effective_timeout(interval, &settings.ipmi),
+            "[ipmi] timeout",
+        ),
+        Listed::BuiltIn(_) => return Ok(()),
+    };
+    output::line(format_args!(
+        "    runs {} with {} arguments, killed after {given:?}",
+        command.program,
+        command.arguments.len()
+    ))?;
+    if given < asked {
+        output::line(format_args!(
+            "    which is the interval of its source: {option} is {asked:?}"
+        ))?;
+    }
+    Ok(())
+}
+
 /// Reads the pipeline, and finds meters in it that nobody polls and more probes than a round can
 /// have: here, because only here both the pollsters and the files are known.
 pub(super) fn load_pipeline(settings: &Settings) -> Result<Pipeline, DaemonError> {
     let mut pipeline = files::load_pipeline(&settings.pipeline_cfg_file)?;
     hosts::add(settings, &mut pipeline)?;
-    let meters = || {
-        TABLE
-            .iter()
-            .flat_map(|entry| entry.meters)
-            .map(|meter| &meter.name)
-    };
+    // Of every namespace: one file may serve nodes of all kinds.
+    let built_in = TABLE.iter().map(Listed::BuiltIn);
+    let own = settings.plugins.pollsters.iter().map(Listed::Plugin);
+    let all: Vec<Listed<'_>> = built_in.chain(own).collect();
     for name in pipeline.meter_names() {
-        if !meters().any(|meter| matches(name, meter)) && name != meters::POLLSTER_FAILED.name {
+        if !all.iter().any(|pollster| pollster.may_yield(name))
+            && name != meters::POLLSTER_FAILED.name
+        {
             output::complain(format_args!(
                 "warning: {}: no pollster of this version yields {name}",
                 settings.pipeline_cfg_file.display()

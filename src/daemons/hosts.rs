@@ -66,7 +66,7 @@ pub(super) fn print(source: &Source, settings: &Settings) -> Result<(), DaemonEr
 }
 
 fn looks_at_hosts(source: &Source, settings: &Settings) -> bool {
-    pollsters_of(source, settings).any(|entry| entry.name == NAME)
+    pollsters_of(source, settings).any(|entry| entry.name() == NAME)
 }
 
 fn too_many_probes(settings: &Settings, source: &Source) -> Option<Problem> {

@@ -19,6 +19,7 @@ pub struct AgentEvents {
     rounds: IntCounterVec,
     missed: IntCounterVec,
     failed: IntCounterVec,
+    items_refused: IntCounterVec,
     duration: HistogramVec,
     lateness: HistogramVec,
     published: IntCounterVec,
@@ -44,6 +45,11 @@ impl AgentEvents {
                 "pollster_failed_total",
                 "pollster.failed samples: rounds, or gateways in a round, without a reading",
                 &["source", "pollster", "reason"],
+            )?,
+            items_refused: metrics.counters(
+                "plugin_samples_refused_total",
+                "Samples of plug-ins that couldn't be read, beside others that could or not",
+                &["source", "pollster"],
             )?,
             duration: metrics.histograms("round_duration_seconds", "How long rounds took", &["source", "pollster"], ROUND_SECONDS)?,
             lateness: metrics.histograms(
@@ -111,6 +117,15 @@ impl AgentEvents {
             "round ended"
         );
         self.told(source, pollster, samples);
+    }
+
+    /// A plug-in made samples that couldn't be read.
+    pub fn samples_refused(&self, source: &str, pollster: &str, refused: u64) {
+        if refused > 0 {
+            self.items_refused
+                .with_label_values(&[source, pollster])
+                .inc_by(refused);
+        }
     }
 
     /// A pollster had something to say between two rounds.

@@ -73,10 +73,12 @@ impl Changes {
             .iter()
             .map(|sample| sample.resource_id.as_str())
             .collect();
-        let measured: BTreeSet<String> = readings.into_iter().flat_map(failures_of).collect();
+        let measured: BTreeSet<String> = readings.iter().copied().flat_map(failures_of).collect();
         let is_measured = |resource: &str| {
             let of_any_observer = resource.split_once('/').map(|(_, pollster)| pollster);
-            measured.contains(resource) || of_any_observer.is_some_and(|it| measured.contains(it))
+            measured.contains(resource)
+                || of_any_observer.is_some_and(|it| measured.contains(it))
+                || readings.iter().any(|sample| is_below(sample, resource))
         };
         let over: Vec<_> = self
             .last
@@ -97,6 +99,14 @@ impl Changes {
             })
             .collect()
     }
+}
+
+/// Whether the failure names a pollster whose meters begin with its name, as plug-ins' do.
+fn is_below(sample: &Sample, failed: &str) -> bool {
+    let below = failed
+        .split_once('/')
+        .and_then(|(_, name)| sample.meter.name.strip_prefix(name));
+    below.is_some_and(|below| below.is_empty() || below.starts_with('.'))
 }
 
 /// The resources under which the failure of this sample's meter would stand. Those about hosts seen
@@ -173,6 +183,19 @@ mod tests {
             timestamp: UtcTime::from_unix_micros(0),
             metadata: Metadata::new(),
         }
+    }
+
+    #[test]
+    fn a_pollster_has_recovered_when_any_of_its_meters_has_a_reading() {
+        let mut changes = Changes::default();
+        let code = FailReason::PluginTimeout.code();
+        let failed = [sample(meters::POLLSTER_FAILED, "n/raid", code)];
+        assert_eq!(changes.of_round(&failed).len(), 1);
+        let meter = |name| Meter::new(name, crate::model::MeterType::Gauge, "");
+        let other = [sample(meter("raid2.wear"), "n/sda", 1)];
+        assert!(changes.of_round(&other).is_empty());
+        let own = [sample(meter("raid.wear"), "n/sda", 1)];
+        assert_eq!(changes.of_round(&own)[0].now, "has readings again");
     }
 
     #[test]

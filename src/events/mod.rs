@@ -11,6 +11,8 @@ mod changes;
 #[cfg(feature = "collector")]
 mod collector;
 #[cfg(feature = "agent")]
+pub mod commands;
+#[cfg(feature = "agent")]
 mod hypervisor;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod limit;

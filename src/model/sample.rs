@@ -98,6 +98,20 @@ pub mod meters {
         Meter::new("host_network.connectivity", MeterType::Gauge, "");
     /// The code of a [`GatewayStatus`](crate::model::GatewayStatus). Resource: host/network.
     pub const HOST_NETWORK_STATUS: Meter = Meter::new("host_network.status", MeterType::Gauge, "");
+    /// 1 the BMC says that the chassis has power, 0 that it hasn't. Resource: the host.
+    pub const IPMI_CHASSIS_POWER: Meter =
+        Meter::new("hardware.ipmi.chassis.power", MeterType::Gauge, "");
+    /// What a sensor of the chassis measures. Resource: host-sensor. Ceilometer's, like the next.
+    pub const IPMI_TEMPERATURE: Meter =
+        Meter::new("hardware.ipmi.temperature", MeterType::Gauge, "C");
+    /// Likewise.
+    pub const IPMI_VOLTAGE: Meter = Meter::new("hardware.ipmi.voltage", MeterType::Gauge, "V");
+    /// Likewise.
+    pub const IPMI_CURRENT: Meter = Meter::new("hardware.ipmi.current", MeterType::Gauge, "A");
+    /// Likewise.
+    pub const IPMI_FAN: Meter = Meter::new("hardware.ipmi.fan", MeterType::Gauge, "RPM");
+    /// Likewise.
+    pub const IPMI_POWER: Meter = Meter::new("hardware.ipmi.power", MeterType::Gauge, "W");
     /// The agent's own `ha_seq`: it lives and counts. Resource: the host.
     pub const HEARTBEAT: Meter = Meter::new("compute.heartbeat", MeterType::Cumulative, "");
     /// The code of a [`FailReason`](crate::model::FailReason). Resource: host/pollster.
@@ -118,6 +132,20 @@ impl Volume {
     /// A ratio, rounded to the six places that every verifier prints alike.
     pub fn ratio(value: f64) -> Self {
         Volume::Float((value * 1e6).round() / 1e6)
+    }
+
+    /// A number that somebody else measured, as every verifier prints it alike: at most six decimal
+    /// places and, because old ones print no more, twelve digits. None if it is no finite number.
+    pub fn measured(value: f64) -> Option<Self> {
+        if !value.is_finite() {
+            return None;
+        }
+        let rounded: f64 = format!("{value:.11e}").parse().ok()?;
+        let rounded: f64 = format!("{rounded:.6}").parse().ok()?;
+        let whole = (rounded.fract() == 0.0)
+            .then(|| format!("{rounded:.0}").parse().ok())
+            .flatten();
+        Some(whole.map_or(Volume::Float(rounded), Volume::Int))
     }
 
     /// As the database keeps it.
@@ -151,4 +179,28 @@ pub struct Sample {
     /// What else is known about the resource. Nothing that changes each round belongs here: every
     /// distinct metadata makes a row in `resource`.
     pub metadata: Metadata,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_measured_has_a_text_that_all_agree_about() {
+        for (value, expected) in [
+            (1.0, Some(Volume::Int(1))),
+            (-0.0, Some(Volume::Int(0))),
+            (0.1 + 0.2, Some(Volume::Float(0.3))),
+            (1.234_567_89, Some(Volume::Float(1.234_568))),
+            (-0.000_000_4, Some(Volume::Int(0))),
+            (123_456_789.123_456, Some(Volume::Float(123_456_789.123))),
+            (123_456_789_012.7, Some(Volume::Int(123_456_789_013))),
+            (1e15, Some(Volume::Int(1_000_000_000_000_000))),
+            (1e300, Some(Volume::Float(1e300))),
+            (f64::NAN, None),
+            (f64::INFINITY, None),
+        ] {
+            assert_eq!(Volume::measured(value), expected, "{value}");
+        }
+    }
 }

@@ -78,6 +78,20 @@ impl MeterFilter {
         self.excluded.iter().any(|name| matches(name, meter))
     }
 
+    /// Whether the source may want this meter or any whose name begins with it and a dot, without
+    /// knowing which there are.
+    pub fn may_want(&self, name: &str) -> bool {
+        // Only a wildcard that excludes everything below matches a name that nothing has.
+        let below = format!("{name}.\u{1}");
+        self.wants(name)
+            || (!self.excludes_by_name(&below)
+                && (self.included.is_empty()
+                    || self
+                        .included
+                        .iter()
+                        .any(|pattern| may_match_below(pattern, name))))
+    }
+
     /// Every name and wildcard that the source mentions, without its `!`; with [`matches`] a caller
     /// finds those that no pollster emits.
     pub fn meter_names(&self) -> impl Iterator<Item = &str> {
@@ -116,6 +130,17 @@ pub fn matches(pattern: &str, meter: &str) -> bool {
         } else {
             return false;
         }
+    }
+}
+
+/// Whether a pattern may match a name that begins with this one and a dot. It goes by what stands
+/// before the first wildcard, so it may say yes where there is nothing to match; it never says no where
+/// there is.
+pub fn may_match_below(pattern: &str, name: &str) -> bool {
+    let below = format!("{name}.");
+    match pattern.split_once(['*', '?', '[']) {
+        Some((plain, _)) => below.starts_with(plain) || plain.starts_with(&below),
+        None => pattern.len() > below.len() && pattern.starts_with(&below),
     }
 }
 
@@ -232,6 +257,34 @@ mod tests {
     }
 
     #[test]
+    fn what_may_be_below_a_name_is_wanted_or_not() {
+        for (meters, wanted) in [
+            (&["raid"][..], true),
+            (&["raid.*"], true),
+            (&["raid.wear"], true),
+            (&["r*"], true),
+            (&["*.wear"], true),
+            (&["*"], true),
+            (&["!raid"], true),
+            (&["!raid.*"], true),
+            (&["!raid.wear"], true),
+            (&["!raid*"], false),
+            (&["*", "!raid*"], false),
+            (&["raid2"], false),
+            (&["rai"], false),
+            (&["raid."], false),
+            (&["raid2.*"], false),
+            (&["storage*"], false),
+        ] {
+            assert_eq!(
+                filter(meters).unwrap().may_want("raid"),
+                wanted,
+                "{meters:?}"
+            );
+        }
+    }
+
+    #[test]
     fn lists_that_contradict_themselves_are_refused() {
         for (meters, error) in [
             (&[][..], FilterError::Nothing),
@@ -254,6 +307,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_matches_below_is_never_denied(pattern in "[ab.*?]{0,6}", name in "[ab]{1,3}", rest in "[ab.]{1,3}") {
+            let is_denied = !may_match_below(&pattern, &name);
+            let meter = format!("{name}.{rest}");
+            prop_assert!(!is_denied || !matches(&pattern, &meter));
+        }
+
         #[test]
         fn a_plain_name_matches_itself_alone(a in "[a-z.]{0,8}", b in "[a-z.]{0,8}") {
             prop_assert_eq!(matches(&a, &b), a == b);

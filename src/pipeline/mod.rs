@@ -16,7 +16,7 @@ mod yaml;
 
 pub use crate::config::Reserved;
 pub use emit::Emitter;
-pub use meters::{MeterFilter, matches};
+pub use meters::{MeterFilter, matches, may_match_below};
 pub use target::{DEFAULT_UDP_PORT, Publisher, UdpTarget};
 
 /// A whole file, checked: every source's sinks exist.

@@ -1,19 +1,25 @@
 //! What the agent senses. A pollster looks at one thing and yields samples; the table below is all
-//! of them. A pollster may block: each has a thread of its own.
+//! that are built in, and [`listed`] adds the operator's own. A pollster may block: each has a thread of
+//! its own.
 
+pub mod exec;
 pub mod heartbeat;
 pub mod hosts;
+pub mod ipmi;
 pub mod libvirt;
 pub mod ping;
+pub mod plugins;
 pub mod schedule;
 pub mod storage;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use crate::config::{Namespace, Settings};
+use crate::config::{Namespace, PluginSpec, Settings};
 use crate::model::{FailReason, Metadata, Meter, Sample, UtcTime, Value, Volume, meters};
+use crate::pipeline::{MeterFilter, matches, may_match_below};
 
 /// What a pollster is built from.
 #[derive(Debug, Clone)]
@@ -32,6 +38,8 @@ pub struct Context {
     pub memory: storage::SharedMemory,
     /// Asks for [`Pollster::news`].
     pub bell: Bell,
+    /// Set when the agent ends: whoever waits for something else than the time looks at it.
+    pub ending: Arc<AtomicBool>,
 }
 
 /// What a pollster rings when something happened that can't wait for its next round. Any thread may
@@ -74,6 +82,11 @@ pub trait Pollster: Send {
     /// [`Pollster::wake_at`]. Never at the same time as a round.
     fn news(&mut self) -> Vec<Sample> {
         Vec::new()
+    }
+
+    /// How many samples that somebody else made were refused since it was asked last.
+    fn take_refused(&mut self) -> u64 {
+        0
     }
 
     /// When it wants to be asked for news although no bell rang; asked after each round and each
@@ -147,7 +160,81 @@ pub const TABLE: &[Entry] = &[
         ],
         build: |context| Box::new(hosts::HostsPollster::new(context)),
     },
+    Entry {
+        name: ipmi::NAME,
+        namespace: Namespace::Ipmi,
+        meters: &[
+            meters::IPMI_CHASSIS_POWER,
+            meters::IPMI_TEMPERATURE,
+            meters::IPMI_VOLTAGE,
+            meters::IPMI_CURRENT,
+            meters::IPMI_FAN,
+            meters::IPMI_POWER,
+        ],
+        build: |context| Box::new(ipmi::Ipmi::new(context)),
+    },
 ];
+
+/// A pollster that can run: a line of the [`TABLE`], or a plug-in of the configuration.
+#[derive(Clone, Copy)]
+pub enum Listed<'a> {
+    /// One of this build.
+    BuiltIn(&'static Entry),
+    /// One that the configuration declares. It yields the meter of its name and any that begin with
+    /// that and a dot.
+    Plugin(&'a PluginSpec),
+}
+
+/// Every pollster that these settings run: those of the configured namespaces, and all plug-ins, which
+/// belong to the host and to no namespace.
+pub fn listed(settings: &Settings) -> impl Iterator<Item = Listed<'_>> {
+    let built_in = TABLE
+        .iter()
+        .filter(|entry| settings.polling_namespaces.contains(&entry.namespace));
+    let plugins = settings.plugins.pollsters.iter();
+    built_in
+        .map(Listed::BuiltIn)
+        .chain(plugins.map(Listed::Plugin))
+}
+
+impl<'a> Listed<'a> {
+    /// Its name: in logs, metrics and `pollster.failed`.
+    pub fn name(self) -> &'a str {
+        match self {
+            Listed::BuiltIn(entry) => entry.name,
+            Listed::Plugin(spec) => &spec.name,
+        }
+    }
+
+    /// Whether a source with these meters runs it.
+    pub fn is_wanted_by(self, wanted: &MeterFilter) -> bool {
+        match self {
+            Listed::BuiltIn(entry) => entry.meters.iter().any(|meter| wanted.wants(&meter.name)),
+            Listed::Plugin(spec) => wanted.may_want(&spec.name),
+        }
+    }
+
+    /// Whether a name or wildcard of a source may stand for a meter of its.
+    pub fn may_yield(self, pattern: &str) -> bool {
+        match self {
+            Listed::BuiltIn(entry) => {
+                let mut meters = entry.meters.iter();
+                meters.any(|meter| matches(pattern, &meter.name))
+            }
+            Listed::Plugin(spec) => {
+                matches(pattern, &spec.name) || may_match_below(pattern, &spec.name)
+            }
+        }
+    }
+
+    /// Makes one.
+    pub fn build(self, context: &Context) -> Box<dyn Pollster> {
+        match self {
+            Listed::BuiltIn(entry) => (entry.build)(context),
+            Listed::Plugin(spec) => Box::new(plugins::Plugin::new(spec, context)),
+        }
+    }
+}
 
 /// A `pollster.failed`: that `pollster` of `host` has no reading, and why. It is an answer of its
 /// own and never a sample of the meter that is missing.
@@ -165,5 +252,25 @@ pub fn failed(host: &str, pollster: &str, reason: FailReason, timestamp: UtcTime
         project_id: None,
         timestamp,
         metadata,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TAKEN_NAMES;
+
+    #[test]
+    fn no_plug_in_can_have_the_name_of_a_built_in_meter_or_pollster() {
+        let failed = meters::POLLSTER_FAILED;
+        let meters = TABLE.iter().flat_map(|entry| entry.meters).chain([&failed]);
+        let names = meters.map(|meter| meter.name.as_ref());
+        for name in names.chain(TABLE.iter().map(|entry| entry.name)) {
+            let first = name.split('.').next().unwrap();
+            assert!(
+                TAKEN_NAMES.contains(&first),
+                "a plug-in could be called {first}"
+            );
+        }
     }
 }

@@ -8,6 +8,7 @@
     clippy::indexing_slicing
 )]
 
+pub mod bmc;
 pub mod lab;
 pub mod process;
 pub mod site;

@@ -328,6 +328,7 @@ mod tests {
             epoch: 1,
             memory: SharedMemory::default(),
             bell: Bell::new(|| {}),
+            ending: std::sync::Arc::default(),
         })
     }
 
