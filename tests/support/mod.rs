@@ -8,6 +8,8 @@
     clippy::indexing_slicing
 )]
 
+pub mod guest;
+pub mod hypervisor;
 pub mod lab;
 pub mod process;
 pub mod site;
