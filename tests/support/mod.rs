@@ -9,6 +9,8 @@
 )]
 
 pub mod bmc;
+pub mod guest;
+pub mod hypervisor;
 pub mod lab;
 pub mod process;
 pub mod site;

@@ -79,6 +79,11 @@ impl Process {
         })
     }
 
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("look at a child").is_none()
+    }
+
     /// What it has printed so far.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
