@@ -1235,6 +1235,12 @@ fn who_only_looks_at_others_is_no_host() {
             &["ctl"],
         ),
         (
+            "a node that sees nothing",
+            vec![storage("ctl", 50, 1.0, 0.4), no_witness("host_network/net")],
+            &["ctl"],
+            &["ctl"],
+        ),
+        (
             "it sees nothing",
             vec![no_witness("host_network/net")],
             &[],
@@ -1276,6 +1282,15 @@ fn who_only_looks_at_others_is_no_host() {
                 .iter()
                 .all(|failure| !failure.pollster.starts_with("host"));
             assert!(own, "{case}: an observer's failure is no failure of a host");
+        }
+        let hosts = fleet.hosts.iter().map(|host| (&host.host, &host.outside));
+        let observers = fleet
+            .observers
+            .iter()
+            .map(|one| (&one.observer, &one.outside));
+        for (name, outside) in hosts.chain(observers) {
+            let itself = outside.iter().any(|view| view.observer == *name);
+            assert!(!itself, "{case}: nobody sees itself from outside");
         }
     }
 }
