@@ -13,6 +13,6 @@ pub use reading::{Identity, Reading, Received, ReceivedMeter};
 pub use reason::{FailReason, GatewayStatus};
 pub use sample::{Metadata, Meter, MeterType, Sample, Volume, meters};
 pub use secret::Secret;
-pub use state::{PathRow, StateRow};
+pub use state::{PathRow, RoundRow, StateRow};
 pub use time::{ParseTimeError, UtcTime};
 pub use value::Value;
