@@ -301,3 +301,77 @@ fn sample(
         metadata,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Bell;
+    use super::super::ping::path::Link;
+    use super::super::storage::SharedMemory;
+    use super::*;
+    use crate::config::{ConfigText, Purpose};
+    use std::time::Duration;
+
+    fn pollster(resources: &[&str]) -> HostsPollster {
+        let file = ConfigText {
+            path: "test.conf".into(),
+            text: "[DEFAULT]\npolling_namespaces = central\n".into(),
+        };
+        let settings = config::load(Purpose::Agent, &[file], &[], "ctl", true)
+            .unwrap()
+            .settings;
+        HostsPollster::new(&Context {
+            host: "ctl".into(),
+            interval: Duration::from_secs(1),
+            settings: settings.into(),
+            resources: resources.iter().map(|url| (*url).to_owned()).collect(),
+            epoch: 1,
+            memory: SharedMemory::default(),
+            bell: Bell::new(|| {}),
+        })
+    }
+
+    #[test]
+    fn whoever_lost_something_has_our_own_path_looked_at_again() {
+        let pollster = pollster(&[]);
+        // By now its route leads by the loopback, as it does on every host.
+        let target = Target {
+            host: "a".into(),
+            network: "m".into(),
+            address: "127.0.0.1".parse().unwrap(),
+        };
+        let look = |answered| {
+            let link = Link {
+                index: 7,
+                name: "mg0".into(),
+                is_running: true,
+            };
+            Look {
+                target: &target,
+                path: Ok(Path::by(link, Pin::Free)),
+                tally: Some(Tally {
+                    sent: 4,
+                    answered,
+                    ..Tally::default()
+                }),
+            }
+        };
+        let mut looks = [look(0), look(3), look(4)];
+        look_again(&mut looks);
+        let ups: Vec<_> = looks
+            .iter()
+            .map(|look| pollster.outcome(look).map(|reading| reading.is_up()))
+            .collect();
+        assert_eq!(ups, [Err(FailReason::NoWitness), Ok(true), Ok(true)]);
+        assert_eq!(looks[0].interface(), Some(7), "it was probed by this one");
+    }
+
+    #[test]
+    fn no_two_rounds_share_a_sequence_number_until_all_were_used() {
+        let mut pollster = pollster(&[
+            "icmp://192.0.2.1?host=a&network=m",
+            "icmp://192.0.2.2?host=b&network=m",
+        ]);
+        let first = pollster.take_sequence_numbers();
+        assert_eq!(pollster.take_sequence_numbers(), first.wrapping_add(8));
+    }
+}
