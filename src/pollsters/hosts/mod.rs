@@ -206,11 +206,6 @@ impl HostsPollster {
 
 impl Pollster for HostsPollster {
     fn poll(&mut self, round: Round) -> Vec<Sample> {
-<<<<<<< HEAD
-        // A round that counts for nothing is no sight either: it is only put back at the end.
-        let mut sight = std::mem::take(&mut self.sight);
-=======
->>>>>>> outside
         let first_seq = self.take_sequence_numbers();
         let mut looks = self.looks();
         let round_failed = |reason| vec![failed(&self.observer, NAME, reason, clock::utc())];
@@ -221,12 +216,9 @@ impl Pollster for HostsPollster {
             return round_failed(reason);
         }
         look_again(&mut looks);
-<<<<<<< HEAD
-=======
         // A round that counts for nothing, above, changes nothing about what we could see: on a busy
         // host there may be one every few seconds, and a real loss would never be known.
         let mut sight = self.sight.clone();
->>>>>>> outside
         let networks = self.judge(&looks, &mut sight, round.due);
         let samples = self.samples(&networks, clock::utc());
         self.sight = sight;
