@@ -22,19 +22,7 @@ use std::collections::BTreeMap;
 use super::host::{HostFacts, code_of, order, text_of, unknown_code};
 use super::text::printable;
 use super::view::{CodeView, InstanceView, InstancesView, RoundView, Trouble};
-use crate::model::{StateRow, meters};
-
-/// The names of libvirt's states, by `virDomainState`.
-const STATES: [&str; 8] = [
-    "nostate",
-    "running",
-    "blocked",
-    "paused",
-    "shutdown",
-    "shutoff",
-    "crashed",
-    "pmsuspended",
-];
+use crate::model::{StateRow, instance_state_name, meters};
 
 /// What a state is counted as that has no name here.
 const UNKNOWN: &str = "unknown";
@@ -192,8 +180,7 @@ fn by_state(rows: &[&StateRow]) -> BTreeMap<String, u64> {
 }
 
 fn state_name(volume: f64) -> Option<&'static str> {
-    let index = usize::try_from(code_of(volume)?).ok()?;
-    STATES.get(index).copied()
+    instance_state_name(code_of(volume)?)
 }
 
 /// What happened to an instance, by the names of libvirt's states and reasons. A guest whose crash
