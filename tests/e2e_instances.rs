@@ -124,7 +124,8 @@ impl Node {
             ),
         );
         let all = rows.iter().map(stored);
-        all.filter(|one| one.metadata["node"] == self.host).collect()
+        all.filter(|one| one.metadata["node"] == self.host)
+            .collect()
     }
 
     /// The current row of a guest for a meter.
@@ -507,7 +508,9 @@ impl Node {
     fn see_arriving(&mut self, site: &Site, reading: &str) {
         wait_until("the guest to arrive", || {
             let told = texts(&self.history(site, "guest"));
-            let is_there = told.iter().any(|text| text.starts_with("paused (migration)"));
+            let is_there = told
+                .iter()
+                .any(|text| text.starts_with("paused (migration)"));
             is_there
                 .then_some(())
                 .ok_or(format!("{told:#?}, not {reading}"))
