@@ -188,8 +188,8 @@ impl Node {
     /// The newest reading of a guest says what libvirt says, with the reason, in each meter.
     #[track_caller]
     fn assert_agrees(&self, site: &Site, name: &str) {
-        let history = self.history(site, name);
-        let last = &history.last().unwrap().text;
+        let history = texts(&self.history(site, name));
+        let last = history.last().unwrap();
         let current = self.current(site, "instance.state", self.uuid(name));
         assert_eq!(&current.text, last, "{name}: {history:#?}");
         let is = current.text.split(": ").next().unwrap();
@@ -316,6 +316,11 @@ fn what_is_done_to_a_guest_is_stored_with_its_reason() {
         "paused",
         "running (unpaused)",
         &["running (unpaused): resumed unpaused"],
+    );
+    assert_eq!(
+        node.power_states(&site, "paused"),
+        3,
+        "power.state: at first, and at two changes"
     );
     let rebooted = ["running (booted): reboot"];
     node.libvirt.reset("reset");
@@ -559,6 +564,7 @@ fn an_instance_is_stored_with_its_owner_and_the_tags_of_its_node() {
         );
         assert_eq!(site.number(&owned), 3, "{name}: its three meters");
     }
+    node.assert_all_agree(&site);
 }
 
 #[test]
