@@ -154,6 +154,33 @@ impl Site {
         process
     }
 
+    /// Starts an agent with the sources of a pipeline and lines of configuration of the test's own;
+    /// several hosts may have one. It serves no HTTP: what it sends says that it is there.
+    pub fn agent_of(&self, host: &str, sources: &str, lines: &str) -> Process {
+        let folder = self.path(host);
+        fs::create_dir_all(&folder).expect("make a folder");
+        let (config, pipeline) = (folder.join("agent.conf"), folder.join("pipeline_ha.yaml"));
+        let url = self.url();
+        fs::write(
+            pipeline,
+            format!("sources:\n{sources}\nsinks:\n    - name: ha_sink\n      transformers:\n      publishers: ['{url}']\n"),
+        )
+        .expect("write a file");
+        fs::write(
+            &config,
+            format!(
+                "[DEFAULT]\nhost = {host}\nstate_path = {}\n[publisher]\ntelemetry_secret = {SECRET}\n[agent]\nhttp_listen =\n{lines}\n",
+                folder.join("state").display(),
+            ),
+        )
+        .expect("write a file");
+        let mut command = Command::new(program("ceilometer-polling-ha"));
+        Process::start(
+            command.arg("--config-file").arg(config),
+            &folder.join("agent.log"),
+        )
+    }
+
     /// Sends one datagram to the collector.
     #[track_caller]
     pub fn send(&self, datagram: &[u8]) {

@@ -201,8 +201,10 @@ impl Book {
         let instance = self.instances.get(&uuid)?;
         let (state, _) = instance.state?;
         let metadata = self.metadata(uuid, instance, state);
-        // Not to be repeated in the next round would be too late then.
-        let is_old = |told: &Told| now.saturating_duration_since(told.at) + self.interval > REPEAT;
+        // What is not repeated now would be too late in the next round. Rounds that are far apart
+        // repeat everything anyway, and are no reason to repeat it at every event between them.
+        let ahead = self.interval.min(REPEAT / 2);
+        let is_old = |told: &Told| now.saturating_duration_since(told.at) + ahead > REPEAT;
         let is_news = instance
             .told
             .as_ref()
@@ -424,6 +426,20 @@ mod tests {
         assert!(told_at.windows(2).all(|two| two[1] - two[0] <= REPEAT));
         let few = 200 * 30 / 600 + 2;
         assert!(told_at.len() <= few, "told {} times", told_at.len());
+    }
+
+    #[test]
+    fn rounds_that_are_far_apart_repeat_all_and_events_between_them_nothing() {
+        let (mut book, start) = (book(), clock::now());
+        book.interval = Duration::from_secs(3600);
+        for round in 0..3 {
+            let now = start + book.interval * round;
+            book.saw(&[seen(A, RUNNING)]);
+            let samples = book.round(now, at());
+            assert!(told(&samples).contains(&("instance", A_TEXT)), "{round}");
+            let soon = now + HALF_A_MINUTE;
+            assert!(book.changes([A].into_iter(), soon, at()).is_empty());
+        }
     }
 
     #[test]

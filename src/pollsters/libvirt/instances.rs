@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::super::{Bell, Context, Pollster, Round, failed};
 use super::book::Book;
 use super::domain;
+use super::leaving::Leaving;
 use super::link::{Link, Trouble};
 use super::report::{Event, Uuid};
 use super::sys::Listener;
@@ -42,6 +43,7 @@ pub struct Instances {
     uri: String,
     timeout: Duration,
     book: Book,
+    leaving: Leaving,
     link: Link,
     events: Receiver<Event>,
     /// Some events found no place.
@@ -65,6 +67,7 @@ impl Instances {
             uri: settings.uri.clone(),
             timeout: settings.timeout,
             book: Book::new(&context.host, context.interval, &context.settings.reserved),
+            leaving: Leaving::default(),
             link: Link::new(&settings.uri, settings.timeout, Some(listener)),
             events,
             has_gap,
@@ -85,6 +88,7 @@ impl Instances {
                 self.failed = None;
                 self.memory.hypervisor_answers(&self.uri);
                 self.book.saw(&states);
+                self.leaving.saw(&states);
                 self.read_definitions(now);
                 Ok(self.book.round(now, clock::utc()))
             }
@@ -115,6 +119,8 @@ impl Instances {
             read.collect::<Result<Vec<_>, _>>()
         });
         let Ok(definitions) = answer else {
+            // Whoever lost the connection hears no events until it is open again.
+            self.round_at = self.round_at.or(self.link.retry_at());
             return false;
         };
         for (uuid, xml) in definitions {
@@ -133,11 +139,13 @@ impl Instances {
     /// What events say, and what libvirt says about those they concern.
     fn told(&mut self) -> Vec<Sample> {
         let mut samples = Vec::new();
-        let mut touched = BTreeSet::new();
+        let now = clock::now();
+        let mut touched = BTreeSet::from_iter(self.leaving.due(now));
         let heard: Vec<Event> = self.events.try_iter().take(EVENTS_MAX).collect();
         for event in heard {
             match event {
                 Event::Domain { uuid, name, what } => {
+                    self.leaving.heard(uuid, &what, now);
                     samples.extend(self.book.happened(uuid, &name, &what, clock::utc()));
                     touched.insert(uuid);
                 }
@@ -165,8 +173,9 @@ impl Instances {
             self.want_round();
             return Vec::new();
         };
-        if states.iter().any(Option::is_none) {
+        for (uuid, _) in touched.iter().zip(&states).filter(|(_, is)| is.is_none()) {
             // An instance that is gone is told by a complete round that lacks it.
+            self.leaving.gone(*uuid);
             self.want_round();
         }
         let now = clock::now();
@@ -232,7 +241,8 @@ impl Pollster for Instances {
     }
 
     fn wake_at(&self) -> Option<Instant> {
-        self.round_at
+        let wanted = [self.round_at, self.leaving.look_at()];
+        wanted.into_iter().flatten().min()
     }
 }
 

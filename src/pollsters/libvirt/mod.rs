@@ -6,13 +6,14 @@
 //! call that enters no QEMU.
 //!
 //! Pure parts: [`report`] (what it says), [`state`] (its codes), [`domain`] (its XML), [`book`] (what
-//! is worth a reading), [`figures`] (statistics). IO: [`sys`], [`link`] and the three pollsters.
+//! is worth a reading), [`leaving`] (who vanishes without a word), [`figures`] (statistics). IO: [`sys`], [`link`] and the three pollsters.
 
 pub mod book;
 pub mod domain;
 pub mod figures;
 pub mod hypervisor;
 pub mod instances;
+pub mod leaving;
 pub mod link;
 pub mod report;
 pub mod state;

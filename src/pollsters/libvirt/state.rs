@@ -224,6 +224,12 @@ pub fn lifecycle(event: i32, detail: i32) -> Lifecycle {
     }
 }
 
+/// Whether an event says that a guest runs elsewhere from now on (`VIR_DOMAIN_EVENT_STOPPED_MIGRATED`).
+pub fn is_migrated_away(event: i32, detail: i32) -> bool {
+    let Lifecycle { name, detail, .. } = lifecycle(event, detail);
+    (name, detail) == ("stopped", "migrated")
+}
+
 fn at<T>(list: &[T], code: i64) -> Option<&T> {
     list.get(usize::try_from(code).ok()?)
 }
