@@ -15,7 +15,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use ceilometer_ha::pollsters::libvirt::state::state_name;
+use ceilometer_ha::model::instance_state_name;
 use serde_json::Value as Json;
 use support::guest::{Disk, Guest, Key, Nova};
 use support::hypervisor::Hypervisor;
@@ -239,7 +239,7 @@ fn stored(row: &Json) -> Stored {
     let metadata: Json = serde_json::from_str(row["metadata"].as_str().unwrap()).unwrap();
     let word = |key: &str| metadata[key].as_str().unwrap_or("").to_owned();
     #[allow(clippy::cast_possible_truncation)]
-    let state = state_name(row["volume"].as_f64().unwrap() as i64);
+    let state = instance_state_name(row["volume"].as_f64().unwrap() as i64).unwrap();
     let mut text = format!("{state} ({})", word("reason"));
     if metadata.get("event").is_some() {
         text = format!("{text}: {} {}", word("event"), word("detail"));

@@ -1373,6 +1373,180 @@ mod contract {
         assert_eq!(scratch.look(query("present")).await, [""; 0]);
     }
 
+    /// A reading of a meter about a resource, with a volume.
+    fn of(host: &str, epoch: u64, seq: u64, meter: &str, about: &str, volume: f64) -> Received {
+        let mut received = reading_of(host, epoch, seq);
+        received.meter.name = meter.to_owned();
+        Received {
+            volume: Some(volume),
+            resource_id: about.to_owned(),
+            metadata: Value::Map(vec![("reason".into(), "booted".into())]),
+            ..received
+        }
+    }
+
+    fn instance(host: &str, seq: u64, uuid: &str) -> Received {
+        of(host, EPOCH, seq, "instance.state", uuid, 1.0)
+    }
+
+    fn round(host: &str, seq: u64, instances: f64) -> Received {
+        of(host, EPOCH, seq, "instance.round", host, instances)
+    }
+
+    #[tokio::test]
+    async fn an_instance_is_gone_only_if_a_complete_round_lacks_it() {
+        let scratch = Scratch::new();
+        let db = scratch.open().await;
+        let first = |host: &str| {
+            vec![
+                instance(host, 1, "a"),
+                instance(host, 2, "b"),
+                round(host, 3, 2.0),
+            ]
+        };
+        for (host, later) in [
+            (
+                "complete",
+                vec![instance("complete", 4, "a"), round("complete", 5, 1.0)],
+            ),
+            ("empty", vec![round("empty", 4, 0.0)]),
+            // Number 5 was lost, and c started after the round.
+            (
+                "lossy",
+                vec![
+                    instance("lossy", 4, "a"),
+                    round("lossy", 6, 2.0),
+                    instance("lossy", 7, "c"),
+                ],
+            ),
+            // The rows ask too much here: all numbers have arrived.
+            (
+                "moved",
+                vec![
+                    instance("moved", 4, "a"),
+                    round("moved", 5, 1.0),
+                    instance("moved", 6, "a"),
+                ],
+            ),
+            (
+                "restarted",
+                vec![of("restarted", EPOCH + 1, 1, "instance.state", "c", 1.0)],
+            ),
+            (
+                "failing",
+                vec![of(
+                    "failing",
+                    EPOCH,
+                    4,
+                    "pollster.failed",
+                    "failing/instance.round",
+                    16.0,
+                )],
+            ),
+            (
+                "recovered",
+                vec![
+                    of(
+                        "recovered",
+                        EPOCH,
+                        4,
+                        "pollster.failed",
+                        "recovered/instance.round",
+                        16.0,
+                    ),
+                    instance("recovered", 5, "a"),
+                    round("recovered", 6, 1.0),
+                ],
+            ),
+            ("silent", vec![]),
+        ] {
+            db.store(&first(host)).await.unwrap();
+            db.store(&later).await.unwrap();
+        }
+        db.store(&[instance("unfinished", 1, "a")]).await.unwrap();
+        scratch
+            .run("UPDATE ha_state SET received_at = received_at - 91000000 WHERE observer = 'silent'")
+            .await;
+        let page = query("instances");
+        let all = format!("SELECT host, instance, standing FROM ({page})");
+        assert_eq!(
+            scratch.look(&all).await,
+            [
+                "complete|a|there",
+                "complete|b|gone",
+                "empty|a|gone",
+                "empty|b|gone",
+                "failing|a|unknown",
+                "failing|b|unknown",
+                "lossy|a|there",
+                "lossy|b|unconfirmed",
+                "lossy|c|there",
+                "moved|a|there",
+                "moved|b|unconfirmed",
+                "recovered|a|there",
+                "recovered|b|gone",
+                "restarted|a|there",
+                "restarted|b|there",
+                "restarted|c|there",
+                "silent|a|unknown",
+                "silent|b|unknown",
+                "unfinished|a|unknown",
+            ]
+        );
+        // What status knows beside the rows: how many of each round's numbers were stored.
+        let fleet = db.fleet().await.unwrap();
+        let rounds: Vec<_> = fleet
+            .rounds
+            .iter()
+            .map(|round| format!("{} {} {}", round.observer, round.seq, round.heard))
+            .collect();
+        assert_eq!(
+            rounds,
+            [
+                "complete 5 1",
+                "empty 4 0",
+                "failing 3 2",
+                "lossy 6 1",
+                "moved 5 1",
+                "recovered 6 1",
+                "restarted 3 2",
+                "silent 3 2",
+            ]
+        );
+        assert!(fleet.rounds.iter().all(|round| round.epoch == EPOCH));
+    }
+
+    #[tokio::test]
+    async fn a_round_that_cannot_be_one_was_not_heard() {
+        let scratch = Scratch::new();
+        let db = scratch.open().await;
+        for (host, volume) in [
+            ("fraction", 0.5),
+            ("huge", 1e300),
+            ("more", 9.0),
+            ("negative", -1.0),
+        ] {
+            db.store(&[instance(host, 1, "a"), round(host, 2, volume)])
+                .await
+                .unwrap();
+        }
+        let heard = |fleet: &ceilometer_ha::storage::Fleet| -> Vec<u64> {
+            fleet.rounds.iter().map(|round| round.heard).collect()
+        };
+        assert_eq!(heard(&db.fleet().await.unwrap()), [0; 4]);
+        // A list that is damaged proves nothing, and hides nothing of the present.
+        db.store(&[instance("sound", 1, "a"), round("sound", 2, 1.0)])
+            .await
+            .unwrap();
+        assert_eq!(heard(&db.fleet().await.unwrap()), [0, 0, 0, 0, 1]);
+        scratch
+            .run("UPDATE ha_seen SET runs = x'ff' WHERE observer = 'sound'")
+            .await;
+        let fleet = db.fleet().await.unwrap();
+        assert_eq!(heard(&fleet), [0; 5]);
+        assert_eq!(fleet.states.len(), 10);
+    }
+
     #[test]
     fn every_block_of_the_page_has_a_name_and_is_run_above() {
         let names: Vec<&str> = PAGE
@@ -1386,7 +1560,8 @@ mod contract {
                 "-- name: last_six",
                 "-- name: hosts_by_cluster",
                 "-- name: present",
-                "-- name: paths"
+                "-- name: paths",
+                "-- name: instances"
             ]
         );
     }

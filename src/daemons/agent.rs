@@ -19,8 +19,11 @@ use crate::model::{Sample, Secret, meters};
 use crate::pipeline::{Emitter, MeterFilter, Pipeline, Publisher, Source};
 use crate::pollsters::ping::round::PROBES_MAX;
 use crate::pollsters::schedule::{Schedule, Tick};
+use crate::pollsters::storage::VERDICT;
 use crate::pollsters::storage::{SharedMemory, names};
-use crate::pollsters::{Bell, Context, Listed, Pollster, Round, TABLE, ipmi, listed, plugins};
+use crate::pollsters::{
+    Bell, Context, Listed, Pollster, Round, TABLE, ipmi, libvirt, listed, plugins,
+};
 use crate::publisher::queue::Queue;
 use crate::publisher::udp::UdpPublisher;
 use crate::publisher::{Outcome, Publish};
@@ -468,16 +471,30 @@ pub(super) fn print_plan(settings: &Settings, pipeline: &Pipeline) -> Result<(),
             source.interval,
             source.sinks.join(", ")
         ))?;
-        for pollster in pollsters_of(source, settings) {
+        let pollsters: Vec<_> = pollsters_of(source, settings).collect();
+        let runs = |names: &[&str]| {
+            pollsters
+                .iter()
+                .any(|pollster| names.contains(&pollster.name()))
+        };
+        for pollster in &pollsters {
             output::line(format_args!("  pollster {}", pollster.name()))?;
-            print_command(pollster, settings, source.interval)?;
+            print_command(*pollster, settings, source.interval)?;
         }
         hosts::print(source, settings)?;
-        let timeout = config::effective_timeout(source.interval, compute);
-        output::line(format_args!(
-            "  {} probes, {:?} apart, wait {timeout:?} for their reply",
-            compute.ping_count, compute.ping_interval
-        ))?;
+        if runs(&[VERDICT, crate::pollsters::hosts::NAME]) {
+            let timeout = config::effective_timeout(source.interval, compute);
+            output::line(format_args!(
+                "  {} probes, {:?} apart, wait {timeout:?} for their reply",
+                compute.ping_count, compute.ping_interval
+            ))?;
+        }
+        if runs(&libvirt::POLLSTERS) {
+            output::line(format_args!(
+                "  asks libvirt at {}, waits {:?} for its answer",
+                settings.libvirt.uri, settings.libvirt.timeout
+            ))?;
+        }
     }
     for sink in &pipeline.sinks {
         for publisher in &sink.publishers {

@@ -81,7 +81,12 @@ async fn fleet(connection: &Secret) -> Result<FleetView, DaemonError> {
     let fleet = read
         .await
         .map_err(|error| DaemonError::failed("reading the fleet's state", error))?;
-    Ok(status::view(fleet.now, &fleet.states, &fleet.paths))
+    Ok(status::view(
+        fleet.now,
+        &fleet.states,
+        &fleet.paths,
+        &fleet.rounds,
+    ))
 }
 
 /// The view as text; a table for a terminal is as wide as the terminal.

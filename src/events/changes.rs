@@ -3,10 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{FailReason, GatewayStatus, Sample, Volume, meters};
+use crate::model::{FailReason, GatewayStatus, Sample, Value, Volume, instance_state_name, meters};
 
 /// Things watched at once; beyond it a thing is always news.
 const WATCHED_MAX: usize = 65_536;
+
+/// Reasons of an instance's state that nobody wished for.
+const BAD_REASONS: [&str; 5] = ["ioerror", "watchdog", "crashed", "failed", "panicked"];
 
 /// One thing that changed, in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +45,7 @@ impl Changes {
         let Volume::Int(code) = sample.volume else {
             return None;
         };
-        let (meter, now, is_bad) = describe(&sample.meter.name, code)?;
+        let (meter, now, is_bad) = describe(sample, code)?;
         let key = (meter, sample.resource_id.clone());
         let before = self.last.get(&key).copied();
         if self.last.len() < WATCHED_MAX || before.is_some() {
@@ -126,8 +129,8 @@ fn failures_of(sample: &Sample) -> Vec<String> {
     }
 }
 
-fn describe(meter: &str, code: i64) -> Option<(&'static str, String, bool)> {
-    match meter {
+fn describe(sample: &Sample, code: i64) -> Option<(&'static str, String, bool)> {
+    match &*sample.meter.name {
         "storage_connectivity" => Some((
             "storage_connectivity",
             (if code == 1 { "reachable" } else { "lost" }).to_owned(),
@@ -139,6 +142,26 @@ fn describe(meter: &str, code: i64) -> Option<(&'static str, String, bool)> {
                 "storage_gateway.status",
                 status.words().to_owned(),
                 status != GatewayStatus::Answered,
+            ))
+        }
+        "hypervisor.connectivity" => Some((
+            "hypervisor.connectivity",
+            (if code == 1 {
+                "libvirt answers"
+            } else {
+                "libvirt hangs or is dead"
+            })
+            .to_owned(),
+            code != 1,
+        )),
+        "instance.state" => {
+            let reason = sample.metadata.get("reason").and_then(Value::as_str);
+            let reason = reason.unwrap_or_default();
+            let state = instance_state_name(code).unwrap_or("unknown");
+            Some((
+                "instance.state",
+                format!("{state} ({reason})"),
+                BAD_REASONS.contains(&reason),
             ))
         }
         "host.connectivity" => Some((

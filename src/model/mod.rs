@@ -1,6 +1,7 @@
 //! Pure. The words everything else is written in: samples, readings, who saw them and in which
 //! order, what a probe can say, and secrets that can't be printed.
 
+mod instance;
 mod reading;
 mod reason;
 mod sample;
@@ -9,10 +10,11 @@ mod state;
 mod time;
 mod value;
 
+pub use instance::{INSTANCE_STATES, instance_state_name};
 pub use reading::{Identity, Reading, Received, ReceivedMeter};
 pub use reason::{FailReason, GatewayStatus};
 pub use sample::{Metadata, Meter, MeterType, Sample, Volume, meters};
 pub use secret::Secret;
-pub use state::{PathRow, StateRow};
+pub use state::{PathRow, RoundRow, StateRow};
 pub use time::{ParseTimeError, UtcTime};
 pub use value::Value;

@@ -41,3 +41,17 @@ pub struct PathRow {
     /// When it last brought an authentic reading, by the database's clock.
     pub received_at: UtcTime,
 }
+
+/// How much has been stored of the newest complete round of instances of an observer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoundRow {
+    /// Who looked.
+    pub observer: String,
+    /// The epoch of its newest `instance.round`.
+    pub epoch: u64,
+    /// The number of that reading within it.
+    pub seq: u64,
+    /// Of the numbers that belong to the round, those right before `seq` and as many as it counts,
+    /// how many have certainly been stored.
+    pub heard: u64,
+}

@@ -111,7 +111,7 @@ pub struct Entry {
 /// Every pollster of this build.
 pub const TABLE: &[Entry] = &[
     Entry {
-        name: "storage_connectivity",
+        name: storage::VERDICT,
         namespace: Namespace::Compute,
         meters: &[
             meters::STORAGE_CONNECTIVITY,
@@ -128,13 +128,13 @@ pub const TABLE: &[Entry] = &[
         build: |context| Box::new(heartbeat::Heartbeat::new(context)),
     },
     Entry {
-        name: "hypervisor",
+        name: libvirt::hypervisor::NAME,
         namespace: Namespace::Compute,
         meters: &[meters::HYPERVISOR_CONNECTIVITY],
         build: |context| Box::new(libvirt::hypervisor::Hypervisor::new(context)),
     },
     Entry {
-        name: "instances",
+        name: libvirt::instances::NAME,
         namespace: Namespace::Compute,
         meters: &[
             meters::INSTANCE,
@@ -145,7 +145,7 @@ pub const TABLE: &[Entry] = &[
         build: |context| Box::new(libvirt::instances::Instances::new(context)),
     },
     Entry {
-        name: "statistics",
+        name: libvirt::statistics::NAME,
         namespace: Namespace::Compute,
         meters: libvirt::figures::METERS,
         build: |context| Box::new(libvirt::statistics::Statistics::new(context)),

@@ -1,17 +1,22 @@
 //! Pure. What the rows of one observer say about that observer's own host.
 //!
 //! An observer may report about other hosts too (a controller that looks at compute nodes): such
-//! rows have another resource, and nothing here takes them for the observer's own.
+//! rows have another resource, and nothing here takes them for the observer's own. They are told
+//! in [`outside`](super::outside).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::freshness::{Age, Freshness, declared_interval};
+use super::instances::instances_view;
+use super::outside::is_outside_pollster;
 use super::text::{age, printable};
 use super::view::{
-    CodeView, FailureView, GatewayView, HeartbeatView, HostView, PathView, StorageView,
-    UnknownReason, Verdict,
+    CodeView, FailureView, GatewayView, HeartbeatView, HostView, HypervisorView, OutsideView,
+    PathView, StorageView, UnknownReason, Verdict,
 };
-use crate::model::{FailReason, GatewayStatus, Meter, PathRow, StateRow, UtcTime, Value, meters};
+use crate::model::{
+    FailReason, GatewayStatus, Meter, PathRow, RoundRow, StateRow, UtcTime, Value, meters,
+};
 
 /// How far apart two readings of one round may be by their observer's clock, in seconds. A round
 /// waits for answers for 0.2 s at least, so that no two rounds are this near to each other.
@@ -31,6 +36,7 @@ type WhyUnknown = (UnknownReason, String);
 pub(super) struct HostRows<'a> {
     states: BTreeMap<(&'a str, &'a str), &'a StateRow>,
     paths: BTreeMap<&'a str, &'a PathRow>,
+    round: Option<&'a RoundRow>,
 }
 
 impl<'a> HostRows<'a> {
@@ -53,42 +59,62 @@ impl<'a> HostRows<'a> {
         }
     }
 
-    fn get(&self, meter: &str, resource_id: &str) -> Option<&'a StateRow> {
+    /// Adds what arrived of its newest round; of two, that of the newer round stays.
+    pub(super) fn add_round(&mut self, row: &'a RoundRow) {
+        let is_newer = |kept: &RoundRow| (row.epoch, row.seq) > (kept.epoch, kept.seq);
+        if self.round.is_none_or(is_newer) {
+            self.round = Some(row);
+        }
+    }
+
+    pub(super) fn get(&self, meter: &str, resource_id: &str) -> Option<&'a StateRow> {
         self.states.get(&(meter, resource_id)).copied()
+    }
+
+    /// All readings of one meter, by resource.
+    pub(super) fn of_meter(&self, meter: &Meter) -> Vec<&'a StateRow> {
+        let name: &str = &meter.name;
+        self.states
+            .range((name, "")..)
+            .take_while(|((meter, _), _)| *meter == name)
+            .map(|(_, row)| *row)
+            .collect()
+    }
+
+    /// How many readings of this very round have certainly been stored.
+    pub(super) fn heard(&self, round: &StateRow) -> u64 {
+        let of_it = self
+            .round
+            .filter(|row| (row.epoch, row.seq) == order(round));
+        of_it.map_or(0, |row| row.heard)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.states.is_empty() && self.paths.is_empty()
     }
 }
 
-/// What these rows say about the host at `now`.
-pub(super) fn host_view(now: UtcTime, host: &str, rows: &HostRows<'_>) -> HostView {
-    let heartbeat = rows.get(&meters::HEARTBEAT.name, host);
-    let interval_seconds = heartbeat
-        .and_then(|row| row.metadata.get(INTERVAL))
-        .and_then(declared_interval);
-    let facts = HostFacts {
-        now,
-        host,
-        rows,
-        heartbeat,
-        interval_seconds,
-        freshness: Freshness::new(now, interval_seconds),
-        newest_epoch: rows.states.values().map(|row| row.epoch).max().unwrap_or(0),
-    };
+/// What the facts say about their host, and what others see of it.
+pub(super) fn host_view(facts: &HostFacts<'_>, outside: Vec<OutsideView>) -> HostView {
     HostView {
-        host: printable(host),
+        host: printable(facts.host),
         cluster: facts.cluster(),
         storage: facts.storage(),
-        heartbeat: heartbeat.map(|row| facts.heartbeat(row)),
+        heartbeat: facts.heartbeat_view(),
         gateways: facts.gateways(),
-        failures: facts.failures(),
+        hypervisor: facts.hypervisor(),
+        instances: instances_view(facts),
+        outside,
+        failures: facts.failures(|pollster| !is_outside_pollster(pollster)),
         paths: facts.paths(),
     }
 }
 
 /// What every part of a host's view is judged by.
-struct HostFacts<'a> {
+pub(super) struct HostFacts<'a> {
+    pub(super) host: &'a str,
+    pub(super) rows: &'a HostRows<'a>,
     now: UtcTime,
-    host: &'a str,
-    rows: &'a HostRows<'a>,
     heartbeat: Option<&'a StateRow>,
     interval_seconds: Option<f64>,
     freshness: Freshness,
@@ -96,7 +122,46 @@ struct HostFacts<'a> {
 }
 
 impl<'a> HostFacts<'a> {
-    fn cluster(&self) -> Option<String> {
+    /// The facts about one observer at `now`.
+    pub(super) fn new(now: UtcTime, host: &'a str, rows: &'a HostRows<'a>) -> Self {
+        let heartbeat = rows.get(&meters::HEARTBEAT.name, host);
+        let interval_seconds = heartbeat.and_then(declared_by);
+        HostFacts {
+            host,
+            rows,
+            now,
+            heartbeat,
+            interval_seconds,
+            freshness: Freshness::new(now, interval_seconds),
+            newest_epoch: rows.states.values().map(|row| row.epoch).max().unwrap_or(0),
+        }
+    }
+
+    /// Whether it tells, or should be able to tell, of its own storage, libvirt or instances.
+    pub(super) fn senses_itself(&self) -> bool {
+        let own = [
+            meters::STORAGE_CONNECTIVITY,
+            meters::HYPERVISOR_CONNECTIVITY,
+        ];
+        let parts = [
+            meters::GATEWAY_STATUS,
+            meters::GATEWAY_LOSS_RATIO,
+            meters::GATEWAY_RTT,
+            meters::INSTANCE_STATE,
+            meters::INSTANCE_ROUND,
+        ];
+        let has = |meter: &Meter| !self.rows.of_meter(meter).is_empty();
+        let fails = |meter: &Meter| {
+            let pollster = format!("{}/{}", self.host, meter.name);
+            let failure = self.rows.get(&meters::POLLSTER_FAILED.name, &pollster);
+            failure.is_some()
+        };
+        own.iter()
+            .any(|meter| self.rows.get(&meter.name, self.host).is_some() || fails(meter))
+            || parts.iter().any(|meter| has(meter) || fails(meter))
+    }
+
+    pub(super) fn cluster(&self) -> Option<String> {
         let tag = |row: &&'a StateRow| row.metadata.get("cluster").and_then(text_of);
         let own = self
             .rows
@@ -109,10 +174,11 @@ impl<'a> HostFacts<'a> {
             .and_then(|row| tag(&row))
     }
 
-    fn heartbeat(&self, row: &StateRow) -> HeartbeatView {
+    pub(super) fn heartbeat_view(&self) -> Option<HeartbeatView> {
+        let row = self.heartbeat?;
         let earlier_life = self.is_earlier_life(row);
         let age = self.judge(row);
-        HeartbeatView {
+        Some(HeartbeatView {
             epoch: row.epoch,
             seq: row.seq,
             age_seconds: self.age_seconds(row),
@@ -121,7 +187,7 @@ impl<'a> HostFacts<'a> {
             fresh: age == Age::Fresh && !earlier_life,
             silent: age == Age::Stale,
             earlier_life,
-        }
+        })
     }
 
     fn storage(&self) -> StorageView {
@@ -142,6 +208,10 @@ impl<'a> HostFacts<'a> {
     /// The verdict, or why there is none: first what concerns the whole host, then the newest
     /// probe, then the reading itself.
     fn judge_storage(&self, row: Option<&StateRow>) -> Result<Verdict, WhyUnknown> {
+        if self.rows.is_empty() {
+            let words = "only seen from outside: nothing has arrived from an agent of its own";
+            return Err((UnknownReason::NeverReported, words.to_owned()));
+        }
         self.check_heartbeat()?;
         self.check_storage_pollster()?;
         let none = || {
@@ -249,20 +319,32 @@ impl<'a> HostFacts<'a> {
         })
     }
 
-    fn failures(&self) -> Vec<FailureView> {
-        let names = self
-            .rows
-            .states
-            .keys()
-            .filter(|(meter, _)| *meter == meters::POLLSTER_FAILED.name)
-            .filter_map(|(_, resource_id)| self.part_of(resource_id));
+    fn hypervisor(&self) -> Option<HypervisorView> {
+        let name = &meters::HYPERVISOR_CONNECTIVITY.name;
+        let row = self.rows.get(name, self.host)?;
+        let stale = !self.is_now(row) || self.active_failure(name).is_some();
+        Some(HypervisorView {
+            value: Some(row.volume).filter(|value| value.is_finite()),
+            age_seconds: self.age_seconds(row),
+            stale,
+            answers: row.volume == 1.0 && !stale,
+        })
+    }
+
+    /// The failures of the pollsters that are asked for.
+    pub(super) fn failures(&self, is_wanted: fn(&str) -> bool) -> Vec<FailureView> {
+        let failures = self.rows.of_meter(&meters::POLLSTER_FAILED);
+        let names = failures
+            .iter()
+            .filter_map(|row| self.part_of(&row.resource_id));
         names
+            .filter(|name| is_wanted(name))
             .filter_map(|name| Some(self.failure_view(name, self.active_failure(name)?)))
             .collect()
     }
 
     /// The failure of this pollster, unless it is history or what it names has a newer reading.
-    fn active_failure(&self, pollster: &str) -> Option<&'a StateRow> {
+    pub(super) fn active_failure(&self, pollster: &str) -> Option<&'a StateRow> {
         let resource_id = format!("{}/{pollster}", self.host);
         let failure = self.rows.get(&meters::POLLSTER_FAILED.name, &resource_id)?;
         let reading = self.reading_of(pollster);
@@ -281,7 +363,7 @@ impl<'a> HostFacts<'a> {
         }
     }
 
-    fn failure_view(&self, pollster: &str, row: &StateRow) -> FailureView {
+    pub(super) fn failure_view(&self, pollster: &str, row: &StateRow) -> FailureView {
         FailureView {
             pollster: printable(pollster),
             reason: fail_reason(row),
@@ -290,7 +372,7 @@ impl<'a> HostFacts<'a> {
         }
     }
 
-    fn paths(&self) -> Vec<PathView> {
+    pub(super) fn paths(&self) -> Vec<PathView> {
         let views = self.rows.paths.values().map(|row| PathView {
             path: printable(&row.path),
             age_seconds: self.freshness.age_seconds(row.received_at),
@@ -300,7 +382,7 @@ impl<'a> HostFacts<'a> {
     }
 
     /// What stands behind `host/` in the resource, if it is about this host.
-    fn part_of<'b>(&self, resource_id: &'b str) -> Option<&'b str> {
+    pub(super) fn part_of<'b>(&self, resource_id: &'b str) -> Option<&'b str> {
         let part = resource_id.strip_prefix(self.host)?.strip_prefix('/')?;
         (!part.is_empty()).then_some(part)
     }
@@ -309,21 +391,20 @@ impl<'a> HostFacts<'a> {
         row.epoch < self.newest_epoch
     }
 
-    fn is_now(&self, row: &StateRow) -> bool {
+    pub(super) fn is_now(&self, row: &StateRow) -> bool {
         !self.is_earlier_life(row) && self.judge(row) == Age::Fresh
     }
 
     /// A reading is judged by the interval that it declares itself, since sources differ; one that
     /// declares none, by the heartbeat's.
     fn judge(&self, row: &StateRow) -> Age {
-        let own = row.metadata.get(INTERVAL).and_then(declared_interval);
-        let freshness = own.map_or(self.freshness, |interval| {
+        let freshness = declared_by(row).map_or(self.freshness, |interval| {
             Freshness::new(self.now, Some(interval))
         });
         freshness.judge(row.received_at)
     }
 
-    fn age_seconds(&self, row: &StateRow) -> f64 {
+    pub(super) fn age_seconds(&self, row: &StateRow) -> f64 {
         self.freshness.age_seconds(row.received_at)
     }
 }
@@ -338,16 +419,25 @@ impl FailureView {
     }
 }
 
-fn order(row: &StateRow) -> (u64, u64) {
+pub(super) fn order(row: &StateRow) -> (u64, u64) {
     (row.epoch, row.seq)
+}
+
+/// Whether two readings of one observer are of one round, as far as its clock can tell.
+pub(super) fn is_same_round(one: &StateRow, other: &StateRow) -> bool {
+    let apart_seconds = one.observed_at.seconds_since(other.observed_at).abs();
+    one.epoch == other.epoch && apart_seconds < SAME_ROUND_SECONDS
+}
+
+fn declared_by(row: &StateRow) -> Option<f64> {
+    row.metadata.get(INTERVAL).and_then(declared_interval)
 }
 
 /// The reading's value, if it is of the same round as the anchor. A round in which nothing answers
 /// has no round-trip time, and the database still holds that of the last one that had.
 fn figure_of_round(row: Option<&StateRow>, anchor: &StateRow) -> Option<f64> {
-    let row = row.filter(|row| row.epoch == anchor.epoch)?;
-    let apart_seconds = row.observed_at.seconds_since(anchor.observed_at).abs();
-    (apart_seconds < SAME_ROUND_SECONDS && row.volume.is_finite()).then_some(row.volume)
+    let row = row.filter(|row| is_same_round(row, anchor))?;
+    Some(row.volume).filter(|volume| volume.is_finite())
 }
 
 fn is_gateway_meter(meter: &str) -> bool {
@@ -371,7 +461,7 @@ fn verdict_of(volume: f64) -> Result<Verdict, WhyUnknown> {
     }
 }
 
-fn gateway_status(volume: f64) -> CodeView {
+pub(super) fn gateway_status(volume: f64) -> CodeView {
     let code = code_of(volume);
     match code.and_then(GatewayStatus::from_code) {
         Some(status) => CodeView {
@@ -400,7 +490,7 @@ fn fail_reason(row: &StateRow) -> CodeView {
     }
 }
 
-fn unknown_code(code: Option<i64>, volume: f64, name: Option<String>) -> CodeView {
+pub(super) fn unknown_code(code: Option<i64>, volume: f64, name: Option<String>) -> CodeView {
     let number = code.map_or_else(|| format!("{volume:e}"), |code| code.to_string());
     let words = match &name {
         Some(name) => format!("code {number}, {name}"),
@@ -410,7 +500,7 @@ fn unknown_code(code: Option<i64>, volume: f64, name: Option<String>) -> CodeVie
 }
 
 /// The volume as a whole number, if it is one.
-fn code_of(volume: f64) -> Option<i64> {
+pub(super) fn code_of(volume: f64) -> Option<i64> {
     if volume.fract() != 0.0 {
         return None;
     }
@@ -418,7 +508,7 @@ fn code_of(volume: f64) -> Option<i64> {
 }
 
 /// A text or a number from metadata, ready to be shown; empty text is none.
-fn text_of(value: &Value) -> Option<String> {
+pub(super) fn text_of(value: &Value) -> Option<String> {
     match value {
         Value::Text(text) if !text.is_empty() => Some(printable(text)),
         Value::Int(number) => Some(number.to_string()),

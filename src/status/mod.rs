@@ -8,6 +8,8 @@
 mod fleet;
 mod freshness;
 mod host;
+mod instances;
+mod outside;
 mod table;
 mod text;
 mod view;
@@ -15,8 +17,9 @@ mod view;
 pub use fleet::view;
 pub use table::{TableOptions, render_table};
 pub use view::{
-    CodeView, FailureView, FleetView, GatewayView, HeartbeatView, HostView, PathView, StorageView,
-    UnknownReason, Verdict,
+    CodeView, FailureView, FleetView, GatewayView, HeartbeatView, HostView, HypervisorView,
+    InstanceView, InstancesView, ObserverView, OutsideNetworkView, OutsideView, PathView,
+    RoundView, StorageView, Trouble, UnknownReason, Verdict,
 };
 
 #[cfg(test)]

@@ -1,10 +1,14 @@
 //! Pure. The fleet as a table for a terminal: one line a host, and below it, indented, its gateways,
-//! what can't be probed, and the paths by which it is heard.
+//! what can't be probed, its instances, how it is seen from outside, and the paths by which it is
+//! heard. Those who look from outside come after the hosts.
 
 use super::text::{age, columns, pad_left, pad_right, wrap};
 use super::view::{
-    FleetView, GatewayView, HeartbeatView, HostView, PathView, UnknownReason, Verdict,
+    FailureView, FleetView, GatewayView, HeartbeatView, HostView, HypervisorView, InstanceView,
+    InstancesView, ObserverView, OutsideNetworkView, OutsideView, PathView, Trouble, UnknownReason,
+    Verdict,
 };
+use crate::model::{FailReason, meters};
 
 /// How the table is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +55,13 @@ const STATUS_COLUMNS_MIN: usize = 20;
 /// The longest round-trip time that is shown, in microseconds: 99 s, beyond any timeout.
 const RTT_US_MAX: f64 = 99e6;
 
+/// How many instances of one host that something happened to are listed: a storage that is gone
+/// pauses all of them at once, and their host must leave room for others. JSON has them all.
+const INSTANCES_LISTED_MAX: usize = 10;
+
+/// What to say of a libvirt that doesn't answer.
+const LIBVIRT_DEAD: &str = "libvirt hangs or is dead: its instances can't be looked at";
+
 /// A blank at which no line is broken; only while lines are made, never in the output.
 const NO_BREAK_SPACE: &str = "\u{a0}";
 
@@ -69,7 +80,7 @@ pub fn render_table(view: &FleetView, options: &TableOptions) -> String {
         host_columns: host_columns(view, width),
         address_columns: address_columns(view, width),
     };
-    let lines = match view.hosts.is_empty() {
+    let lines = match view.hosts.is_empty() && view.observers.is_empty() {
         true => wrap(EMPTY, width),
         false => table.lines(view),
     };
@@ -111,6 +122,11 @@ impl Table {
         lines.push(String::new());
         lines.push(self.heading());
         lines.extend(view.hosts.iter().flat_map(|host| self.host(host)));
+        if !view.observers.is_empty() {
+            lines.push(String::new());
+        }
+        let observers = view.observers.iter();
+        lines.extend(observers.flat_map(|observer| self.observer(observer)));
         lines
     }
 
@@ -126,13 +142,30 @@ impl Table {
         let (mut lines, name) = self.name("", &host.host, self.host_columns);
         lines.push(format!("{name}{}", self.host_cells(host)));
         lines.extend(self.why_unknown(host));
+        lines.extend(self.outside_troubled(&host.outside));
         lines.extend(
             host.gateways
                 .iter()
                 .flat_map(|gateway| self.gateway(gateway)),
         );
         lines.extend(self.failures(host));
+        lines.extend(self.instances(host));
+        lines.extend(self.outside_calm(&host.outside));
         lines.extend(self.paths(&host.paths));
+        lines
+    }
+
+    fn observer(&self, observer: &ObserverView) -> Vec<String> {
+        let tone = observer.stale.then_some(Tone::Doubtful);
+        let words = format!("{} {}", observer.observer, observer_words(observer));
+        let mut lines = self.paragraph("observer ", &words, tone);
+        lines.extend(self.outside_troubled(&observer.outside));
+        lines.extend(self.failure_lines(&observer.failures));
+        lines.extend(self.outside_calm(&observer.outside));
+        // Those of a host stand there.
+        if !observer.is_host {
+            lines.extend(self.paths(&observer.paths));
+        }
         lines
     }
 
@@ -173,11 +206,84 @@ impl Table {
     }
 
     fn failures(&self, host: &HostView) -> Vec<String> {
-        let lines = host.failures.iter().flat_map(|failure| {
+        let is_dead = host
+            .hypervisor
+            .as_ref()
+            .is_some_and(HypervisorView::is_dead);
+        let dead = is_dead.then(|| self.paragraph("  ! ", LIBVIRT_DEAD, Some(Tone::Bad)));
+        // libvirt's death is why instances can't be looked at, and is said once.
+        let follows = |failure: &&FailureView| {
+            is_dead
+                && failure.pollster == meters::INSTANCE_ROUND.name
+                && failure.reason.code == Some(FailReason::HypervisorSilent.code())
+        };
+        let failures = host.failures.iter().filter(|failure| !follows(failure));
+        let mut lines = dead.unwrap_or_default();
+        lines.extend(self.failure_lines(failures));
+        lines
+    }
+
+    fn failure_lines<'a>(
+        &self,
+        failures: impl IntoIterator<Item = &'a FailureView>,
+    ) -> Vec<String> {
+        let lines = failures.into_iter().flat_map(|failure| {
             let words = format!("{}: {}", failure.pollster, failure.words());
             self.paragraph("  ! ", &words, Some(Tone::Doubtful))
         });
         lines.collect()
+    }
+
+    fn instances(&self, host: &HostView) -> Vec<String> {
+        let Some(instances) = &host.instances else {
+            return Vec::new();
+        };
+        let troubled = instances.troubled.iter().take(INSTANCES_LISTED_MAX);
+        let tone = if instances.stale {
+            Tone::Doubtful
+        } else {
+            Tone::Bad
+        };
+        let mut lines: Vec<String> = troubled
+            .flat_map(|instance| {
+                let words = instance_words(instance, instances);
+                self.paragraph("  ! instance ", &words, Some(tone))
+            })
+            .collect();
+        let more = instances
+            .troubled
+            .len()
+            .saturating_sub(INSTANCES_LISTED_MAX);
+        if more > 0 {
+            let words = format!("and {more} more instances, see --format json");
+            lines.extend(self.paragraph("  ! ", &words, Some(tone)));
+        }
+        let (words, tone) = instances_words(instances);
+        lines.extend(self.paragraph("  instances ", &words, tone));
+        lines
+    }
+
+    /// Those who see anything but answers: a line each.
+    fn outside_troubled(&self, outside: &[OutsideView]) -> Vec<String> {
+        let troubled = outside.iter().filter(|view| !is_calm(view));
+        troubled
+            .flat_map(|view| {
+                let (words, tone) = outside_words(view);
+                self.paragraph("  outside ", &words, Some(tone))
+            })
+            .collect()
+    }
+
+    /// Those who get every answer, in one paragraph.
+    fn outside_calm(&self, outside: &[OutsideView]) -> Vec<String> {
+        let calm = outside.iter().filter(|view| is_calm(view));
+        let calm: Vec<_> = calm
+            .map(|view| tied(&format!("{} {}", view.observer, age(view.age_seconds))))
+            .collect();
+        if calm.is_empty() {
+            return Vec::new();
+        }
+        untied(&self.paragraph("  outside answers ", &calm.join(", "), None))
     }
 
     /// All paths as one paragraph; a path and its age stay on one line where they fit.
@@ -190,10 +296,7 @@ impl Table {
             .iter()
             .any(|path| !path.fresh)
             .then_some(Tone::Doubtful);
-        self.paragraph("  via ", &words.join(", "), tone)
-            .iter()
-            .map(|line| line.replace(NO_BREAK_SPACE, " "))
-            .collect()
+        untied(&self.paragraph("  via ", &words.join(", "), tone))
     }
 
     /// A name and its column. A name is never cut, because someone may act on it: one that is too
@@ -265,22 +368,29 @@ fn summary(view: &FleetView) -> String {
         view.hosts
             .iter()
             .filter(|host| host.storage.verdict == verdict)
-            .count()
+            .fold(0, |count, _| count + 1)
     };
     let verdicts = [Verdict::Lost, Verdict::Unknown, Verdict::Reachable];
-    let counts: Vec<_> = verdicts
+    let counts = verdicts
         .into_iter()
-        .map(|verdict| (count(verdict), verdict.as_str()))
-        .filter(|(number, _)| *number > 0)
-        .map(|(number, word)| format!("{number} {word}"))
-        .collect();
+        .map(|verdict| (count(verdict), verdict.as_str()));
+    let counts = counts_words(counts);
     let hosts = match view.hosts.len() {
         1 => "1 host".to_owned(),
         number => format!("{number} hosts"),
     };
     let now = view.now.to_sql_text();
     let whole_seconds = now.split('.').next().unwrap_or_default();
-    format!("{hosts} at {whole_seconds} UTC: {}", counts.join(", "))
+    let impaired = view
+        .observers
+        .iter()
+        .filter(|observer| observer.has_problem());
+    let impaired = match impaired.count() {
+        0 => String::new(),
+        1 => "; 1 observer impaired".to_owned(),
+        number => format!("; {number} observers impaired"),
+    };
+    format!("{hosts} at {whole_seconds} UTC{counts}{impaired}")
 }
 
 fn heartbeat_words(heartbeat: Option<&HeartbeatView>) -> (String, Option<Tone>) {
@@ -300,16 +410,8 @@ fn gateway_words(gateway: &GatewayView) -> (String, Option<Tone>) {
     let status = gateway.status.as_ref();
     let words = status.map_or("no status has arrived", |status| status.words.as_str());
     if gateway.stale {
-        let direction = if gateway.age_seconds < 0.0 {
-            "ahead"
-        } else {
-            "ago"
-        };
-        let age = age(gateway.age_seconds.abs());
-        (
-            format!("stale, {age} {direction}: {words}"),
-            Some(Tone::Doubtful),
-        )
+        let stale = ago_words(gateway.age_seconds);
+        (format!("{stale}: {words}"), Some(Tone::Doubtful))
     } else if gateway.answers {
         (words.to_owned(), None)
     } else if status.is_some_and(|status| status.name.is_some()) {
@@ -326,7 +428,149 @@ fn path_words(path: &PathView) -> String {
         true => format!("{} {age}", path.path),
         false => format!("{} quiet {age}", path.path),
     };
+    tied(&words)
+}
+
+/// Words between which no line ends.
+fn tied(words: &str) -> String {
     words.replace(' ', NO_BREAK_SPACE)
+}
+
+fn untied(lines: &[String]) -> Vec<String> {
+    let lines = lines.iter();
+    lines
+        .map(|line| line.replace(NO_BREAK_SPACE, " "))
+        .collect()
+}
+
+/// Its name, if it has one, its UUID, and what happened to it.
+fn instance_words(instance: &InstanceView, all: &InstancesView) -> String {
+    let InstanceView { uuid, name, .. } = instance;
+    let named = match name {
+        Some(name) => format!("{name} ({uuid})"),
+        None => uuid.clone(),
+    };
+    let stale = aside_if(all.stale, instance.age_seconds);
+    let words = instance.trouble.map_or("", Trouble::words);
+    format!("{named}{stale}: {words}")
+}
+
+/// `12: 11 running, 1 shutoff`, and what makes that doubtful.
+fn instances_words(instances: &InstancesView) -> (String, Option<Tone>) {
+    let mut states: Vec<_> = instances.by_state.iter().collect();
+    states.sort_by_key(|(name, count)| (std::cmp::Reverse(**count), name.as_str()));
+    let states = counts_words(
+        states
+            .into_iter()
+            .map(|(name, count)| (*count, name.as_str())),
+    );
+    let stale = aside_if(instances.stale, instances.age_seconds);
+    let doubt = match &instances.round {
+        None => "; no complete round has arrived".to_owned(),
+        Some(round) if round.missing_readings > 0 => format!(
+            "; {} of the last round's {} readings missing, {} not confirmed",
+            round.missing_readings,
+            round.instances,
+            instances.unconfirmed.len()
+        ),
+        Some(_) => String::new(),
+    };
+    let doubtful = instances.stale || !doubt.is_empty();
+    let words = format!("{}{stale}{states}{doubt}", instances.there);
+    (words, doubtful.then_some(Tone::Doubtful))
+}
+
+/// Whether the observer gets an answer on every network now.
+fn is_calm(view: &OutsideView) -> bool {
+    view.answers == Some(true) && view.networks.iter().all(|network| network.answers)
+}
+
+/// `controller-1 0.6 s: no answer: management silent, storage silent`.
+fn outside_words(view: &OutsideView) -> (String, Tone) {
+    let who = match view.stale {
+        true => format!("{}{}", view.observer, aside_if(true, view.age_seconds)),
+        false => format!("{} {}", view.observer, age(view.age_seconds)),
+    };
+    let networks = view.networks.iter();
+    let networks: Vec<_> = networks
+        .map(|network| network_words(network, !view.stale))
+        .collect();
+    let answer = match view.answers {
+        Some(false) => Some("no answer"),
+        Some(true) if networks.is_empty() => Some("answers"),
+        _ => None,
+    };
+    let networks = Some(networks.join(", ")).filter(|words| !words.is_empty());
+    let parts = [Some(who), answer.map(str::to_owned), networks];
+    let tone = match view.has_problem() {
+        true => Tone::Bad,
+        false => Tone::Doubtful,
+    };
+    (
+        parts.into_iter().flatten().collect::<Vec<_>>().join(": "),
+        tone,
+    )
+}
+
+fn network_words(view: &OutsideNetworkView, tell_stale: bool) -> String {
+    let words = match &view.status {
+        Some(status) => status.words.as_str(),
+        None if view.answers => "answers",
+        None if view.stale => "no status has arrived",
+        None => "does not answer",
+    };
+    let stale = match tell_stale && view.stale {
+        true => format!(" ({})", ago_words(view.age_seconds)),
+        false => String::new(),
+    };
+    format!("{}{stale} {words}", view.network)
+}
+
+/// `0.6 s, 300 hosts: 299 answering, 1 silent`.
+fn observer_words(observer: &ObserverView) -> String {
+    let counts = [
+        (observer.hosts_answering, "answering"),
+        (observer.hosts_silent, "silent"),
+        (observer.hosts_unknown, "unknown"),
+    ];
+    let hosts = match counts.iter().map(|(count, _)| count).sum() {
+        1 => "1 host".to_owned(),
+        number => format!("{number} hosts"),
+    };
+    let when = match (&observer.heartbeat, observer.stale) {
+        (_, true) => ago_words(observer.age_seconds),
+        (Some(beat), _) if beat.silent && !observer.is_host => {
+            format!("no heartbeat for {}", age(beat.age_seconds))
+        }
+        _ => age(observer.age_seconds),
+    };
+    format!("{when}, {hosts}{}", counts_words(counts))
+}
+
+/// `: 11 running, 1 shutoff`, without those of which there are none.
+fn counts_words<'a>(counts: impl IntoIterator<Item = (u64, &'a str)>) -> String {
+    let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+    let counts: Vec<_> = counts
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect();
+    match counts.is_empty() {
+        true => String::new(),
+        false => format!(": {}", counts.join(", ")),
+    }
+}
+
+/// `, stale, 4 min ago` behind what isn't so any more, if it isn't.
+fn aside_if(stale: bool, age_seconds: f64) -> String {
+    match stale {
+        true => format!(", {}", ago_words(age_seconds)),
+        false => String::new(),
+    }
+}
+
+/// `stale, 4 min ago`.
+fn ago_words(age_seconds: f64) -> String {
+    let direction = if age_seconds < 0.0 { "ahead" } else { "ago" };
+    format!("stale, {} {direction}", age(age_seconds.abs()))
 }
 
 /// Never `0 %` for a loss and never `100 %` for a partial one.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::text::columns;
 use super::*;
-use crate::model::{Metadata, Meter, PathRow, StateRow, UtcTime, Value, meters};
+use crate::model::{Metadata, Meter, PathRow, RoundRow, StateRow, UtcTime, Value, meters};
 
 /// 2026-03-01 03:00:00 UTC.
 const NOW_MICROS: i64 = 1_772_334_000_000_000;
@@ -91,6 +91,100 @@ fn path(host: &str, path: &str, age_seconds: f64) -> PathRow {
         path: path.to_owned(),
         received_at: ago(age_seconds),
     }
+}
+
+/// A view where nothing is known about the numbers of rounds.
+fn view(now: UtcTime, states: &[StateRow], paths: &[PathRow]) -> FleetView {
+    super::view(now, states, paths, &[])
+}
+
+/// An instance of `host`, named after its UUID.
+fn instance(host: &str, uuid: &str, seq: u64, state: f64, reason: &str) -> StateRow {
+    StateRow {
+        resource_id: uuid.to_owned(),
+        ..row(host, &meters::INSTANCE_STATE, "", seq, state, 0.4)
+    }
+    .with("interval", "30")
+    .with("name", format!("web-{uuid}").as_str())
+    .with("reason", reason)
+}
+
+fn round(host: &str, seq: u64, instances: f64, age_seconds: f64) -> StateRow {
+    row(
+        host,
+        &meters::INSTANCE_ROUND,
+        "",
+        seq,
+        instances,
+        age_seconds,
+    )
+    .with("interval", "30")
+}
+
+fn libvirt(host: &str, seq: u64, volume: f64) -> StateRow {
+    row(host, &meters::HYPERVISOR_CONNECTIVITY, "", seq, volume, 0.4)
+}
+
+/// A reading of an observer about another host, or about `host/network`.
+fn outside(
+    observer: &str,
+    meter: &Meter,
+    about: &str,
+    seq: u64,
+    volume: f64,
+    age_seconds: f64,
+) -> StateRow {
+    StateRow {
+        resource_id: about.to_owned(),
+        ..row(observer, meter, "", seq, volume, age_seconds)
+    }
+    .with("interval", "1")
+}
+
+/// One round's look at a host over networks with these codes; all that answer answer.
+fn look(
+    observer: &str,
+    host: &str,
+    seq: u64,
+    age_seconds: f64,
+    networks: &[(&str, f64)],
+) -> Vec<StateRow> {
+    let answers = |code: f64| f64::from(u8::from(code == 0.0));
+    let any = networks.iter().any(|(_, code)| *code == 0.0);
+    let whole = f64::from(u8::from(any));
+    let mut rows = vec![outside(
+        observer,
+        &meters::HOST_CONNECTIVITY,
+        host,
+        seq,
+        whole,
+        age_seconds,
+    )];
+    for (seq, (network, code)) in (seq + 1..).step_by(2).zip(networks) {
+        let about = format!("{host}/{network}");
+        let connectivity = &meters::HOST_NETWORK_CONNECTIVITY;
+        let status = &meters::HOST_NETWORK_STATUS;
+        rows.push(
+            outside(
+                observer,
+                connectivity,
+                &about,
+                seq,
+                answers(*code),
+                age_seconds,
+            )
+            .with("address", "10.1.0.7"),
+        );
+        rows.push(outside(
+            observer,
+            status,
+            &about,
+            seq + 1,
+            *code,
+            age_seconds,
+        ));
+    }
+    rows
 }
 
 impl StateRow {
@@ -571,17 +665,75 @@ fn json_is_a_contract() {
             1.0,
             2.5,
         ),
+        libvirt("node-1", 20, 1.0),
+        instance("node-1", "a", 30, 1.0, "booted"),
+        instance("node-1", "b", 31, 3.0, "ioerror").with("project", "p1"),
+        instance("node-1", "c", 15, 5.0, "user"),
+        round("node-1", 33, 3.0, 0.5),
     ];
-    let fleet = view(
+    let networks = [("management", 0.0)];
+    let states = [
+        &states[..],
+        &look("controller-1", "node-1", 5, 0.5, &networks),
+    ]
+    .concat();
+    let heard = RoundRow {
+        observer: "node-1".to_owned(),
+        epoch: EPOCH,
+        seq: 33,
+        heard: 2,
+    };
+    let fleet = super::view(
         now(),
         &states,
         &[path("node-1", "udp://192.168.0.6:4953", 0.5)],
+        &[heard],
     );
     let expected = serde_json::json!({
         "now": "2026-03-01T03:00:00.000000",
         "hosts": [{
             "host": "node-1",
             "cluster": "prod",
+            "hypervisor": { "value": 1.0, "age_seconds": 0.4, "stale": false, "answers": true },
+            "instances": {
+                "there": 2,
+                "by_state": { "paused": 1, "running": 1 },
+                "troubled": [{
+                    "uuid": "b",
+                    "name": "web-b",
+                    "project": "p1",
+                    "state": { "code": 3, "name": "paused", "words": "paused" },
+                    "reason": "ioerror",
+                    "trouble": "io_error",
+                    "age_seconds": 0.4,
+                }],
+                "unconfirmed": [{
+                    "uuid": "c",
+                    "name": "web-c",
+                    "project": null,
+                    "state": { "code": 5, "name": "shutoff", "words": "shutoff" },
+                    "reason": "user",
+                    "trouble": null,
+                    "age_seconds": 0.4,
+                }],
+                "round": { "instances": 3, "missing_readings": 1 },
+                "age_seconds": 0.5,
+                "stale": false,
+            },
+            "outside": [{
+                "observer": "controller-1",
+                "answers": true,
+                "age_seconds": 0.5,
+                "stale": false,
+                "networks": [{
+                    "network": "management",
+                    "address": "10.1.0.7",
+                    "status": { "code": 0, "name": "answered", "words": "answers" },
+                    "age_seconds": 0.5,
+                    "stale": false,
+                    "answers": true,
+                }],
+            }],
             "storage": {
                 "verdict": "unknown",
                 "reason": "probe_failed",
@@ -622,12 +774,25 @@ fn json_is_a_contract() {
             }],
             "paths": [{ "path": "udp://192.168.0.6:4953", "age_seconds": 0.5, "fresh": true }],
         }],
+        "observers": [{
+            "observer": "controller-1",
+            "is_host": false,
+            "hosts_answering": 1,
+            "hosts_silent": 0,
+            "hosts_unknown": 0,
+            "age_seconds": 0.5,
+            "stale": false,
+            "heartbeat": null,
+            "failures": [],
+            "outside": [],
+            "paths": [],
+        }],
     });
     assert_eq!(serde_json::to_value(&fleet).unwrap(), expected);
 }
 
 fn any_volume() -> impl Strategy<Value = f64> {
-    prop_oneof![Just(0.0), Just(1.0), Just(2.0), any::<f64>()]
+    prop_oneof![Just(0.0), Just(1.0), Just(2.0), Just(3.0), any::<f64>()]
 }
 
 fn any_value() -> impl Strategy<Value = Value> {
@@ -637,6 +802,7 @@ fn any_value() -> impl Strategy<Value = Value> {
         any::<i128>().prop_map(Value::Int),
         ".{0,12}".prop_map(Value::Text),
         Just(Value::from("1")),
+        Just(Value::from("ioerror")),
         "\\PC{300}".prop_map(Value::Text),
     ]
 }
@@ -666,14 +832,32 @@ fn any_row() -> impl Strategy<Value = StateRow> {
             meters::GATEWAY_STATUS.name.to_string(),
             "/fd00::1".to_owned()
         )),
+        Just((
+            meters::POLLSTER_FAILED.name.to_string(),
+            "/host_network/net".to_owned()
+        )),
+        (
+            prop::sample::select(vec![
+                meters::INSTANCE_STATE,
+                meters::INSTANCE_ROUND,
+                meters::HYPERVISOR_CONNECTIVITY,
+                meters::HOST_CONNECTIVITY,
+                meters::HOST_NETWORK_CONNECTIVITY,
+                meters::HOST_NETWORK_STATUS,
+            ]),
+            prop::sample::select(vec!["", "/net", "9", "9/net"]),
+        )
+            .prop_map(|(meter, part)| (meter.name.to_string(), part.to_owned())),
         ("/.{0,90}").prop_map(|part| (meters::GATEWAY_RTT.name.to_string(), part)),
         ("/.{0,9}").prop_map(|part| (meters::GATEWAY_LOSS_RATIO.name.to_string(), part)),
         (".{0,9}", ".{0,9}"),
     ];
     let order = (prop_oneof![4 => 7..9_u64, 1 => any::<u64>()], 0..50_u64);
     let metadata = prop::collection::btree_map(
-        prop::sample::select(vec!["cluster", "interval", "version", "reason", "detail"])
-            .prop_map(str::to_owned),
+        prop::sample::select(vec![
+            "cluster", "interval", "version", "reason", "detail", "name",
+        ])
+        .prop_map(str::to_owned),
         any_value(),
         0..4,
     );
@@ -736,6 +920,24 @@ proptest! {
         }
     }
 
+    /// What others see of a host never changes what is said about its storage, nor the reverse.
+    #[test]
+    fn the_outside_never_touches_the_verdict(
+        states in prop::collection::vec(any_row(), 0..24),
+        code in prop_oneof![Just(0.0), Just(1.0)],
+        age in prop_oneof![Just(0.4), Just(60.0)],
+    ) {
+        let before = view(now(), &states, &[]);
+        let looks = ["n1", "n2"].into_iter();
+        let looks = looks.flat_map(|host| look("c", host, 1, age, &[("net", code)]));
+        let after = view(now(), &looks.chain(states.clone()).collect::<Vec<_>>(), &[]);
+        for host in &before.hosts {
+            let same = after.hosts.iter().find(|other| other.host == host.host);
+            prop_assert!(same.is_some_and(|other| other.storage == host.storage), "{}", host.host);
+            prop_assert!(host.host != "n1" || same.is_some_and(|other| !other.outside.is_empty()));
+        }
+    }
+
     /// Lost is said only on a 0 that is believed, of a host that isn't silent and could probe:
     /// everything else is unknown, and stays so in the table.
     #[test]
@@ -756,7 +958,7 @@ proptest! {
         }
         let text = render_table(&fleet, &TableOptions { width: 80, colour: false });
         let lost = fleet.hosts.iter().filter(|host| host.storage.verdict == Verdict::Lost).count();
-        let shown = text.lines().skip(3).filter(|line| line.contains("  LOST  ")).count();
+        let shown = text.lines().filter(|line| line.contains("  LOST  ")).count();
         prop_assert_eq!(shown, lost, "{}", text);
     }
 }
@@ -774,4 +976,445 @@ fn a_reading_is_overdue_by_the_interval_that_it_declares_itself() {
         let verdict = view(now(), &states, &[]).hosts[0].storage.verdict;
         assert_eq!(verdict, expected, "{interval} {age_seconds}");
     }
+}
+
+/// A fleet at night: one host of each kind that instances and the outside can make.
+fn night() -> Vec<StateRow> {
+    let both = |code| [("management", code), ("storage", code)];
+    let well = |host: &str| vec![heartbeat(host, 90, 0.4), storage(host, 91, 1.0, 0.4)];
+    let look_of = look;
+    let look =
+        |host: &str, seq, networks: &[(&str, f64)]| look_of("ctl-1", host, seq, 0.6, networks);
+    let mut states = Vec::new();
+    // All is well; one of the two observers lost its witnesses.
+    states.extend(well("node-1"));
+    states.extend([
+        instance("node-1", "a", 1, 1.0, "booted"),
+        instance("node-1", "b", 2, 5.0, "user"),
+    ]);
+    states.extend([
+        instance("node-1", "c", 3, 1.0, "booted"),
+        round("node-1", 4, 3.0, 20.0),
+    ]);
+    states.extend(look("node-1", 10, &both(0.0)));
+    states.extend(look_of("ctl-2", "node-1", 10, 0.5, &both(0.0)));
+    // Dead: silent inside, no answer outside.
+    states.extend([
+        heartbeat("node-2", 9, 12.0),
+        storage("node-2", 10, 1.0, 12.0),
+    ]);
+    states.extend([
+        instance("node-2", "d", 1, 1.0, "booted"),
+        round("node-2", 2, 1.0, 40.0),
+    ]);
+    states.extend(look("node-2", 20, &both(1.0)));
+    states.extend(look_of("ctl-2", "node-2", 2, 8.0, &both(0.0)));
+    states.push(failed("ctl-2", "host_network/management", 40, 24.0, 0.5).with("interval", "1"));
+    // Silent inside for the agent alone.
+    states.extend([
+        heartbeat("node-3", 9, 50.0),
+        storage("node-3", 10, 1.0, 50.0),
+    ]);
+    states.extend(look("node-3", 30, &both(0.0)));
+    // Guests in trouble; one network is gone.
+    states.extend(well("node-4"));
+    states.extend([
+        instance("node-4", "e", 1, 3.0, "ioerror"),
+        instance("node-4", "f", 9, 6.0, "panicked"),
+    ]);
+    states.extend([
+        round("node-4", 3, 2.0, 20.0),
+        instance("node-4", "old", 0, 1.0, "booted"),
+    ]);
+    states.extend(look("node-4", 40, &[("management", 0.0), ("storage", 2.0)]));
+    // libvirt hangs.
+    states.extend(well("node-5"));
+    states.extend([
+        instance("node-5", "g", 1, 1.0, "booted"),
+        round("node-5", 2, 1.0, 45.0),
+    ]);
+    states.extend([
+        libvirt("node-5", 70, 0.0),
+        failed("node-5", "instance.round", 71, 16.0, 0.4),
+    ]);
+    // Never reported: a witness, or a host whose agent was never started.
+    states.extend(look("router", 50, &[("management", 0.0)]));
+    states
+}
+
+#[test]
+fn instances_and_the_outside_at_80_columns() {
+    assert_eq!(
+        table(&night(), &[path("ctl-1", "udp://10.1.0.6:4953", 0.6)], 80),
+        "\
+6 hosts at 2026-03-01 03:00:00 UTC: 3 unknown, 3 reachable; 1 observer impaired
+
+HOST    STORAGE         AGE  HEARTBEAT       CLUSTER
+node-2  unknown        12 s  silent 12 s     prod
+  ? no heartbeat for 12 s
+  outside ctl-1 0.6 s: no answer: management silent, storage silent
+  outside ctl-2, stale, 8.0 s ago: management answers, storage answers
+  instances 1: 1 running
+node-3  unknown        50 s  silent 50 s     prod
+  ? no heartbeat for 50 s
+  outside answers ctl-1 0.6 s
+node-4  reachable     0.4 s  0.4 s           prod
+  outside ctl-1 0.6 s: management answers, storage unreachable, says the network
+  ! instance web-e (e): paused by an I/O error
+  ! instance web-f (f): crashed
+  instances 2: 1 crashed, 1 paused; 1 of the last round's 2 readings missing, 1
+            not confirmed
+node-5  reachable     0.4 s  0.4 s           prod
+  ! libvirt hangs or is dead: its instances can't be looked at
+  instances 1, stale, 45 s ago: 1 running
+router  unknown           -  none yet        -
+  ? only seen from outside: nothing has arrived from an agent of its own
+  outside answers ctl-1 0.6 s
+node-1  reachable     0.4 s  0.4 s           prod
+  instances 3: 2 running, 1 shutoff
+  outside answers ctl-1 0.6 s, ctl-2 0.5 s
+
+observer ctl-2 0.5 s, 2 hosts: 1 answering, 1 unknown
+  ! host_network/management: no host of this network answers: the fault may be
+    our own
+observer ctl-1 0.6 s, 5 hosts: 4 answering, 1 silent
+  via udp://10.1.0.6:4953 0.6 s
+"
+    );
+}
+
+#[test]
+fn instances_that_cannot_be_looked_at_are_stale_and_never_none() {
+    let well = || vec![heartbeat("n", 50, 0.4), storage("n", 51, 1.0, 0.4)];
+    let told = |age| {
+        let mut rows = well();
+        rows.extend([
+            instance("n", "a", 8, 1.0, "booted"),
+            round("n", 9, 1.0, age),
+        ]);
+        rows
+    };
+    let and = |mut rows: Vec<StateRow>, row: StateRow| {
+        rows.push(row);
+        rows
+    };
+    let failing = |seq| failed("n", "instance.round", seq, 16.0, 0.4);
+    type Case<'a> = (&'a str, Vec<StateRow>, Option<(u64, bool)>, usize);
+    let cases: Vec<Case<'_>> = vec![
+        ("seen", told(20.0), Some((1, false)), 0),
+        ("no round for long", told(91.0), Some((1, true)), 0),
+        (
+            "libvirt hangs",
+            and(told(20.0), failing(60)),
+            Some((1, true)),
+            1,
+        ),
+        (
+            "it hung before",
+            and(told(20.0), failing(5)),
+            Some((1, false)),
+            0,
+        ),
+        (
+            "the agent was started anew",
+            and(told(20.0), heartbeat("n", 1, 0.1).of_epoch(EPOCH + 1)),
+            Some((1, true)),
+            0,
+        ),
+        (
+            "there are none",
+            and(well(), round("n", 9, 0.0, 0.4)),
+            Some((0, false)),
+            0,
+        ),
+        ("none was ever looked at", well(), None, 0),
+        ("nor could be", and(well(), failing(60)), None, 1),
+    ];
+    for (case, states, expected, failures) in cases {
+        let host = only_host(&states);
+        let instances = host.instances.as_ref();
+        let shown = instances.map(|instances| (instances.there, instances.stale));
+        assert_eq!(shown, expected, "{case}");
+        assert_eq!(host.failures.len(), failures, "{case}");
+    }
+}
+
+#[test]
+fn a_libvirt_is_dead_only_on_a_fresh_reading() {
+    let failing = failed("n", "hypervisor.connectivity", 61, 13.0, 0.4);
+    for (case, rows, stale, answers, problem) in [
+        ("answers", vec![libvirt("n", 60, 1.0)], false, true, false),
+        ("hangs", vec![libvirt("n", 60, 0.0)], false, false, true),
+        (
+            "hung before a restart",
+            vec![libvirt("n", 60, 0.0).of_epoch(EPOCH - 1)],
+            true,
+            false,
+            false,
+        ),
+        (
+            "we may not ask",
+            vec![libvirt("n", 60, 1.0), failing],
+            true,
+            false,
+            true,
+        ),
+    ] {
+        let host = only_host(
+            &[
+                rows,
+                vec![heartbeat("n", 50, 0.4), storage("n", 51, 1.0, 0.4)],
+            ]
+            .concat(),
+        );
+        let hypervisor = host.hypervisor.as_ref().unwrap();
+        let shown = (hypervisor.stale, hypervisor.answers, host.has_problem());
+        assert_eq!(shown, (stale, answers, problem), "{case}");
+    }
+}
+
+/// All instances of a host whose storage is gone pause at once.
+#[test]
+fn many_instances_in_trouble_leave_room_for_other_hosts() {
+    for (number, listed, more) in [(10, 10, None), (11, 10, Some(1)), (500, 10, Some(490))] {
+        let uuids: Vec<String> = (0..number).map(|n| format!("{n:03}")).collect();
+        let mut states: Vec<_> = (1..)
+            .zip(&uuids)
+            .map(|(seq, uuid)| instance("n", uuid, seq, 3.0, "ioerror"))
+            .collect();
+        states.push(round(
+            "n",
+            number + 1,
+            f64::from(u32::try_from(number).unwrap()),
+            0.4,
+        ));
+        let text = table(&states, &[], 80);
+        assert_eq!(text.matches("paused by an I/O error").count(), listed);
+        let rest = more.map(|more| format!("  ! and {more} more instances, see --format json\n"));
+        assert_eq!(text.contains("more instances"), rest.is_some());
+        assert!(rest.is_none_or(|rest| text.contains(&rest)), "{text}");
+        let fleet = view(now(), &states, &[]);
+        let all = fleet.hosts[0].instances.as_ref().unwrap();
+        assert_eq!(all.troubled.len(), usize::try_from(number).unwrap());
+    }
+}
+
+/// Who is a host, and who only looks at hosts.
+#[test]
+fn who_only_looks_at_others_is_no_host() {
+    let looks = || look("ctl", "n", 1, 0.4, &[("net", 0.0)]);
+    let and = |rows: Vec<StateRow>| [looks(), rows].concat();
+    let no_witness = |pollster: &str| failed("ctl", pollster, 60, 24.0, 0.4);
+    let seen = look("other", "ctl", 1, 0.4, &[("net", 0.0)]);
+    type Names<'a> = &'a [&'a str];
+    let cases: Vec<(&str, Vec<StateRow>, Names<'_>, Names<'_>)> = vec![
+        ("it looks", looks(), &["n"], &["ctl"]),
+        (
+            "with a heartbeat",
+            and(vec![heartbeat("ctl", 50, 0.4)]),
+            &["n"],
+            &["ctl"],
+        ),
+        ("another looks at it", and(seen), &["n"], &["ctl", "other"]),
+        (
+            "a node of its own",
+            and(vec![storage("ctl", 50, 1.0, 0.4)]),
+            &["ctl", "n"],
+            &["ctl"],
+        ),
+        (
+            "a node that can't probe its storage",
+            and(vec![failed("ctl", "storage_connectivity", 50, 1.0, 0.4)]),
+            &["ctl", "n"],
+            &["ctl"],
+        ),
+        (
+            "a node with instances",
+            and(vec![round("ctl", 50, 0.0, 0.4)]),
+            &["ctl", "n"],
+            &["ctl"],
+        ),
+        (
+            "a node that sees nothing",
+            vec![storage("ctl", 50, 1.0, 0.4), no_witness("host_network/net")],
+            &["ctl"],
+            &["ctl"],
+        ),
+        (
+            "it sees nothing",
+            vec![no_witness("host_network/net")],
+            &[],
+            &["ctl"],
+        ),
+        (
+            "it has nothing to look at",
+            vec![no_witness("host.connectivity")],
+            &[],
+            &["ctl"],
+        ),
+        (
+            "it looks at itself alone",
+            look("ctl", "ctl", 1, 0.4, &[("net", 0.0)]),
+            &[],
+            &["ctl"],
+        ),
+        (
+            "a heartbeat alone",
+            vec![heartbeat("ctl", 50, 0.4)],
+            &["ctl"],
+            &[],
+        ),
+    ];
+    for (case, states, hosts, observers) in cases {
+        let fleet = view(now(), &states, &[]);
+        let mut shown: Vec<_> = fleet.hosts.iter().map(|host| host.host.as_str()).collect();
+        shown.sort_unstable();
+        assert_eq!(shown, hosts, "{case}");
+        let shown: Vec<_> = fleet
+            .observers
+            .iter()
+            .map(|one| one.observer.as_str())
+            .collect();
+        assert_eq!(shown, observers, "{case}");
+        for host in &fleet.hosts {
+            let own = host
+                .failures
+                .iter()
+                .all(|failure| !failure.pollster.starts_with("host"));
+            assert!(own, "{case}: an observer's failure is no failure of a host");
+        }
+        let hosts = fleet.hosts.iter().map(|host| (&host.host, &host.outside));
+        let observers = fleet
+            .observers
+            .iter()
+            .map(|one| (&one.observer, &one.outside));
+        for (name, outside) in hosts.chain(observers) {
+            let itself = outside.iter().any(|view| view.observer == *name);
+            assert!(!itself, "{case}: nobody sees itself from outside");
+        }
+    }
+}
+
+/// What is said about `n` of net `net` at 0.4 s, and the host as a whole: stale, answers.
+#[test]
+fn what_an_observer_cannot_see_says_nothing_about_a_host() {
+    let lost = |age| look("ctl", "n", 10, age, &[("net", 1.0)]);
+    let and = |mut rows: Vec<StateRow>, row: StateRow| {
+        rows.push(row);
+        rows
+    };
+    let failing =
+        |pollster, seq, age| failed("ctl", pollster, seq, 24.0, age).with("interval", "1");
+    type Case<'a> = (&'a str, Vec<StateRow>, (bool, Option<bool>), usize);
+    let cases: Vec<Case<'_>> = vec![
+        ("no answer", lost(0.4), (false, Some(false)), 0),
+        ("too long ago", lost(3.2), (true, None), 0),
+        (
+            "no witness since",
+            and(lost(1.4), failing("host_network/net", 50, 0.4)),
+            (true, None),
+            1,
+        ),
+        (
+            "a void round since",
+            and(lost(1.4), failing("host.connectivity", 50, 0.4)),
+            (true, None),
+            1,
+        ),
+        (
+            "no buffers for it since",
+            and(lost(1.4), failing("host_network/n/net", 50, 0.4)),
+            (true, None),
+            1,
+        ),
+        (
+            "of another network",
+            and(lost(1.4), failing("host_network/other", 50, 0.4)),
+            (false, Some(false)),
+            1,
+        ),
+        (
+            "of another host",
+            and(lost(1.4), failing("host_network/m/net", 50, 0.4)),
+            (false, Some(false)),
+            1,
+        ),
+        // Others of the network had no witness in this very round, this one had.
+        (
+            "in the same round",
+            and(lost(0.4), failing("host_network/net", 50, 0.4)),
+            (false, Some(false)),
+            1,
+        ),
+        (
+            "no witness before",
+            and(lost(0.4), failing("host_network/net", 5, 1.4)),
+            (false, Some(false)),
+            0,
+        ),
+        (
+            "a void round before",
+            and(lost(0.4), failing("host.connectivity", 5, 1.4)),
+            (false, Some(false)),
+            0,
+        ),
+        (
+            "its trouble before",
+            and(lost(0.4), failing("host_network/n/net", 5, 1.4)),
+            (false, Some(false)),
+            0,
+        ),
+        (
+            "of an earlier life",
+            and(
+                lost(0.4),
+                outside("ctl", &meters::HOST_CONNECTIVITY, "m", 1, 1.0, 0.1).of_epoch(EPOCH + 1),
+            ),
+            (true, None),
+            0,
+        ),
+    ];
+    for (case, states, expected, failures) in cases {
+        let fleet = view(now(), &states, &[]);
+        let host = fleet.hosts.iter().find(|host| host.host == "n").unwrap();
+        let seen = &host.outside[0];
+        assert_eq!((seen.stale, seen.answers), expected, "{case}");
+        assert_eq!(seen.networks[0].stale, expected.0, "{case}");
+        assert!(!seen.networks[0].answers, "{case}");
+        assert_eq!(
+            host.storage.reason,
+            Some(UnknownReason::NeverReported),
+            "{case}"
+        );
+        assert_eq!(fleet.observers[0].failures.len(), failures, "{case}");
+    }
+}
+
+#[test]
+fn the_most_urgent_host_comes_first() {
+    let silent = |host| vec![heartbeat(host, 9, 12.0), storage(host, 10, 1.0, 12.0)];
+    let well = |host| vec![heartbeat(host, 9, 0.4), storage(host, 10, 1.0, 0.4)];
+    let seen = |host: &str, code| look("ctl", host, 1, 0.4, &[("net", code)]);
+    let states = [
+        well("a-well"),
+        seen("b-never-reported", 0.0),
+        well("c-seen-silent"),
+        seen("c-seen-silent", 1.0),
+        silent("d-silent"),
+        silent("e-dead"),
+        seen("e-dead", 1.0),
+        vec![heartbeat("f-lost", 9, 0.4), storage("f-lost", 10, 0.0, 0.4)],
+    ]
+    .concat();
+    let fleet = view(now(), &states, &[]);
+    let order: Vec<_> = fleet.hosts.iter().map(|host| host.host.as_str()).collect();
+    let expected = [
+        "f-lost",
+        "e-dead",
+        "d-silent",
+        "c-seen-silent",
+        "b-never-reported",
+        "a-well",
+    ];
+    assert_eq!(order, expected);
 }

@@ -6,6 +6,8 @@
 //! Ages are seconds by the database's clock since it stored the reading; a negative age is a
 //! reading from the future, which only a database whose clock went back can hold.
 
+use std::collections::BTreeMap;
+
 use serde::{Serialize, Serializer};
 
 use crate::model::UtcTime;
@@ -17,11 +19,15 @@ pub struct FleetView {
     /// The moment by the database's clock, ISO 8601 in UTC without a zone.
     #[serde(serialize_with = "as_text")]
     pub now: UtcTime,
-    /// Every host that ever reported: those with a problem first, then the rest, each by name.
+    /// Every host that ever reported about itself, or that somebody looks at from outside: those
+    /// with a problem first, the most urgent ahead, then the rest, each by name.
     pub hosts: Vec<HostView>,
+    /// Who looks at hosts from outside: those with a problem first, each by name. One that reports
+    /// about itself too is also among the hosts.
+    pub observers: Vec<ObserverView>,
 }
 
-/// One host, as it reports about itself.
+/// One host: what it reports about itself, and what others see of it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct HostView {
@@ -35,6 +41,12 @@ pub struct HostView {
     pub heartbeat: Option<HeartbeatView>,
     /// Its storage gateways, by address.
     pub gateways: Vec<GatewayView>,
+    /// Whether its libvirt answers; null when it never said so.
+    pub hypervisor: Option<HypervisorView>,
+    /// Its instances; null when it never told of any, nor that there are none.
+    pub instances: Option<InstancesView>,
+    /// How others see it, by observer. It never changes what is said about its storage.
+    pub outside: Vec<OutsideView>,
     /// What the agent can't probe at the moment for a reason on its own side, by pollster.
     pub failures: Vec<FailureView>,
     /// The publishers by which anything arrived from it, by name.
@@ -74,6 +86,8 @@ pub enum UnknownReason {
     ClockWentBack,
     /// The host never sent a reading of its storage.
     NoReading,
+    /// Nothing at all has come from it: it is only seen from outside.
+    NeverReported,
     /// The newest probe failed on the host's own side.
     ProbeFailed,
     /// The reading is from before the agent's last start.
@@ -184,9 +198,193 @@ pub struct PathView {
     pub fresh: bool,
 }
 
+/// Whether libvirt answers on a host.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct HypervisorView {
+    /// The newest reading as it was sent: 1 it answered, 0 it hung or is dead.
+    pub value: Option<f64>,
+    /// Its age in seconds.
+    pub age_seconds: f64,
+    /// The reading says nothing about now.
+    pub stale: bool,
+    /// The reading is 1 and not stale.
+    pub answers: bool,
+}
+
+/// The instances of one host. During a migration two hosts show the same one.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct InstancesView {
+    /// How many there are: those of the newest complete round, and those heard of since.
+    pub there: u64,
+    /// The same by state: `nostate`, `running`, `blocked`, `paused`, `shutdown`, `shutoff`,
+    /// `crashed`, `pmsuspended`, or `unknown` for a code that this build doesn't know.
+    pub by_state: BTreeMap<String, u64>,
+    /// Those of them that something happened to, by name.
+    pub troubled: Vec<InstanceView>,
+    /// Those of which no reading came with the newest round, while readings of it are missing:
+    /// nobody can say whether they are gone. The last heard of first. Not counted above.
+    pub unconfirmed: Vec<InstanceView>,
+    /// The newest complete round; null when none has arrived.
+    pub round: Option<RoundView>,
+    /// Age in seconds of that round, or without one of the newest reading of an instance.
+    pub age_seconds: f64,
+    /// All of this is history: the round is too old, from an earlier life of the agent, or the
+    /// instances couldn't be looked at since.
+    pub stale: bool,
+}
+
+/// A complete round of looking at a host's instances.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct RoundView {
+    /// How many instances it saw.
+    pub instances: u64,
+    /// How many of its readings have not arrived. As long as it isn't 0 nobody may say which
+    /// instances are gone.
+    pub missing_readings: u64,
+}
+
+/// One instance, as a host last saw it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct InstanceView {
+    /// Its UUID.
+    pub uuid: String,
+    /// Its name.
+    pub name: Option<String>,
+    /// The project that owns it.
+    pub project: Option<String>,
+    /// libvirt's state.
+    pub state: CodeView,
+    /// libvirt's reason for the state, such as `booted` or `ioerror`.
+    pub reason: Option<String>,
+    /// What happened to it; null when nothing is wrong.
+    pub trouble: Option<Trouble>,
+    /// The reading's age in seconds.
+    pub age_seconds: f64,
+}
+
+/// What can have happened to an instance, as its state and reason say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trouble {
+    /// Paused because a disk of it failed or is full.
+    IoError,
+    /// Its guest crashed.
+    Crashed,
+    /// Its QEMU died, or failed to start.
+    Failed,
+    /// Paused by its watchdog.
+    Watchdog,
+}
+
+impl Trouble {
+    /// What happened, for people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Trouble::IoError => "paused by an I/O error",
+            Trouble::Crashed => "crashed",
+            Trouble::Failed => "its QEMU died or failed to start",
+            Trouble::Watchdog => "paused by its watchdog",
+        }
+    }
+}
+
+/// How one observer sees a host from outside.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct OutsideView {
+    /// Who looks.
+    pub observer: String,
+    /// True: the host answers on a network at least. False: it answers on none. Null: the observer
+    /// can't say at the moment.
+    pub answers: Option<bool>,
+    /// Age in seconds of the newest reading.
+    pub age_seconds: f64,
+    /// Nothing of this says anything about now.
+    pub stale: bool,
+    /// Network by network, by name.
+    pub networks: Vec<OutsideNetworkView>,
+}
+
+/// How one observer sees a host on one network.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct OutsideNetworkView {
+    /// The network, as the observer names it.
+    pub network: String,
+    /// The host's address there.
+    pub address: Option<String>,
+    /// What became of the probes; null when no status of that round arrived.
+    pub status: Option<CodeView>,
+    /// The round's age in seconds.
+    pub age_seconds: f64,
+    /// The round says nothing about now: too old, from an earlier life of the observer, or the
+    /// observer couldn't look since.
+    pub stale: bool,
+    /// The host answered, and that is not stale.
+    pub answers: bool,
+}
+
+/// One who looks at hosts from outside.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ObserverView {
+    /// Its name.
+    pub observer: String,
+    /// It is among the hosts too.
+    pub is_host: bool,
+    /// How many hosts answer it.
+    pub hosts_answering: u64,
+    /// How many hosts answer it on no network.
+    pub hosts_silent: u64,
+    /// Of how many hosts it can't say so at the moment, or no longer says anything.
+    pub hosts_unknown: u64,
+    /// Age in seconds of the newest reading of any host, or of why there is none.
+    pub age_seconds: f64,
+    /// That is overdue, or from an earlier life of it.
+    pub stale: bool,
+    /// Its sign of life; null when it sends none.
+    pub heartbeat: Option<HeartbeatView>,
+    /// What it can't look at for a reason on its own side, by pollster.
+    pub failures: Vec<FailureView>,
+    /// How other observers see it, where it isn't among the hosts.
+    pub outside: Vec<OutsideView>,
+    /// The publishers by which anything arrived from it, by name.
+    pub paths: Vec<PathView>,
+}
+
+impl ObserverView {
+    /// Whether someone should look at this observer: it is overdue, or can't look for a reason on
+    /// its own side, or, where it isn't among the hosts, its heartbeat or a path is overdue or
+    /// another observer gets no answer from it.
+    pub fn has_problem(&self) -> bool {
+        let by_itself = || {
+            self.heartbeat.as_ref().is_some_and(|beat| beat.silent)
+                || self.paths.iter().any(|path| !path.fresh)
+                || self.outside.iter().any(OutsideView::has_problem)
+        };
+        self.stale || !self.failures.is_empty() || (!self.is_host && by_itself())
+    }
+}
+
+impl OutsideView {
+    /// Whether the observer sees the host not answering, on one network at least.
+    pub fn has_problem(&self) -> bool {
+        self.answers == Some(false)
+            || self
+                .networks
+                .iter()
+                .any(|network| !network.stale && !network.answers)
+    }
+}
+
 impl HostView {
     /// Whether someone should look at this host: storage isn't certain to be reached, a gateway
-    /// gives a fresh bad answer, a pollster fails, or a path or the heartbeat is overdue.
+    /// gives a fresh bad answer, libvirt doesn't answer, something happened to an instance, an
+    /// observer gets no answer from it, a pollster fails, or a path or the heartbeat is overdue.
     pub fn has_problem(&self) -> bool {
         self.storage.verdict != Verdict::Reachable
             || !self.failures.is_empty()
@@ -196,6 +394,22 @@ impl HostView {
                 .iter()
                 .any(|gateway| !gateway.stale && !gateway.answers)
             || self.heartbeat.as_ref().is_some_and(|beat| beat.silent)
+            || self
+                .hypervisor
+                .as_ref()
+                .is_some_and(HypervisorView::is_dead)
+            || self
+                .instances
+                .as_ref()
+                .is_some_and(|instances| !instances.stale && !instances.troubled.is_empty())
+            || self.outside.iter().any(OutsideView::has_problem)
+    }
+}
+
+impl HypervisorView {
+    /// Whether it is known not to answer.
+    pub(super) fn is_dead(&self) -> bool {
+        !self.stale && !self.answers
     }
 }
 

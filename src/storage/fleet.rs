@@ -7,8 +7,9 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{FromRow, Row as _};
 
 use super::error::{StoreError, during};
+use super::seen::SeqSet;
 use super::{json, sql};
-use crate::model::{PathRow, StateRow, UtcTime};
+use crate::model::{PathRow, RoundRow, StateRow, UtcTime};
 
 /// The present of everything that is observed, as the database holds it at one moment.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,9 +20,11 @@ pub struct Fleet {
     pub states: Vec<StateRow>,
     /// When each path was last heard, by observer and path.
     pub paths: Vec<PathRow>,
+    /// How much of each newest round of instances arrived, by observer.
+    pub rounds: Vec<RoundRow>,
 }
 
-/// Reads both tables in one snapshot.
+/// Reads the tables in one snapshot.
 pub(crate) async fn read(conn: &mut SqliteConnection) -> Result<Fleet, StoreError> {
     let mut tx = conn
         .begin()
@@ -35,6 +38,10 @@ pub(crate) async fn read(conn: &mut SqliteConnection) -> Result<Fleet, StoreErro
         .fetch_all(&mut *tx)
         .await
         .map_err(during("reading the fleet's paths"))?;
+    let rounds: Vec<RawRound> = sqlx::query_as(sql::FLEET_ROUNDS)
+        .fetch_all(&mut *tx)
+        .await
+        .map_err(during("reading the fleet's rounds"))?;
     // Last, so that nothing in the snapshot is younger than it.
     let now: i64 = sqlx::query_scalar(sql::NOW)
         .fetch_one(&mut *tx)
@@ -47,8 +54,12 @@ pub(crate) async fn read(conn: &mut SqliteConnection) -> Result<Fleet, StoreErro
         now: UtcTime::from_unix_micros(now),
         states: states.into_iter().map(state_of).collect::<Result<_, _>>()?,
         paths: paths.into_iter().map(path_of).collect(),
+        rounds: rounds.into_iter().map(round_of).collect::<Result<_, _>>()?,
     })
 }
+
+/// Observer, epoch, seq and volume of an `instance.round`, and the runs of its epoch.
+type RawRound = (String, i64, i64, f64, Vec<u8>);
 
 #[derive(Debug)]
 struct RawState {
@@ -106,6 +117,33 @@ fn path_of((observer, path, received_at): (String, String, i64)) -> PathRow {
         path,
         received_at: UtcTime::from_unix_micros(received_at),
     }
+}
+
+fn round_of((observer, epoch, seq, count, runs): RawRound) -> Result<RoundRow, StoreError> {
+    let subject = format!("{observer} instance.round");
+    let epoch = intact(u64::try_from(epoch), &subject)?;
+    let seq = intact(u64::try_from(seq), &subject)?;
+    // A damaged list proves nothing; the collector tells of it when it needs it.
+    let seen = SeqSet::decode(&runs).unwrap_or_default();
+    let first = whole(count).and_then(|count| seq.checked_sub(count));
+    let last = seq.checked_sub(1);
+    let heard = first
+        .zip(last)
+        .map_or(0, |(first, last)| seen.count_within(first, last));
+    Ok(RoundRow {
+        observer,
+        epoch,
+        seq,
+        heard,
+    })
+}
+
+/// The count that a volume is, if it is one.
+fn whole(volume: f64) -> Option<u64> {
+    if volume.fract() != 0.0 {
+        return None;
+    }
+    format!("{volume:.0}").parse().ok()
 }
 
 fn intact<T, E>(read: Result<T, E>, subject: &impl Display) -> Result<T, StoreError> {

@@ -91,6 +91,17 @@ impl SeqSet {
         excess
     }
 
+    /// How many numbers from `first` to `last` have certainly been seen. What a closed gap has
+    /// swallowed begins at 0, and nothing in that run is certain.
+    pub(crate) fn count_within(&self, first: u64, last: u64) -> u64 {
+        let certain = self.runs.iter().filter(|run| run.first >= FIRST_SEQ);
+        let overlaps = certain.filter_map(|run| {
+            let (from, to) = (run.first.max(first), run.last.min(last));
+            to.checked_sub(from).map(|steps| steps.saturating_add(1))
+        });
+        overlaps.sum()
+    }
+
     /// As kept in the database: the format, then for each run the distance from the end of the
     /// one before and its length less one, as LEB128.
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -199,6 +210,16 @@ mod tests {
             }
         }
 
+        /// Zero is no number of ours: a run that begins there has swallowed gaps.
+        #[test]
+        fn it_counts_what_it_holds(seqs in seqs(), first in 0..70u64, width in 0..70u64) {
+            let seqs: Vec<u64> = seqs.into_iter().filter(|seq| *seq > 0).collect();
+            let model: HashSet<u64> = seqs.iter().copied().collect();
+            let last = first + width;
+            let expected = model.iter().filter(|seq| (first..=last).contains(*seq)).count();
+            prop_assert_eq!(set_of(&seqs).count_within(first, last), expected as u64);
+        }
+
         #[test]
         fn what_is_written_is_read(seqs in seqs()) {
             let set = set_of(&seqs);
@@ -234,6 +255,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_a_closed_gap_swallowed_is_not_certain() {
+        let mut set = set_of(&[1, 2, 5, 6, 9]);
+        assert_eq!(set.count_within(1, 6), 4);
+        set.close_gaps(1);
+        assert_eq!(set.count_within(1, 6), 0, "3 and 4 never came");
+        assert_eq!(set.count_within(1, 9), 1);
+        assert_eq!(set.count_within(0, u64::MAX), 1);
     }
 
     #[test]

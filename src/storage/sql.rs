@@ -214,6 +214,13 @@ pub(crate) const FLEET_STATES: &str = "SELECT observer, meter, resource_id, epoc
 pub(crate) const FLEET_PATHS: &str =
     "SELECT observer, path, received_at FROM ha_path ORDER BY observer, path";
 
+/// The newest rounds of instances, with what was seen of their epochs.
+pub(crate) const FLEET_ROUNDS: &str = "SELECT ha_state.observer, ha_state.epoch, ha_state.seq, \
+     ha_state.volume, ha_seen.runs FROM ha_state JOIN ha_seen \
+     ON ha_seen.observer = ha_state.observer AND ha_seen.epoch = ha_state.epoch \
+     WHERE ha_state.meter = 'instance.round' AND ha_state.resource_id = ha_state.observer \
+     ORDER BY ha_state.observer";
+
 #[cfg(test)]
 mod tests {
     use super::*;

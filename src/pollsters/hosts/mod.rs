@@ -2,16 +2,19 @@
 //! yields `host.connectivity` for each host, two meters for each host on each network, and a
 //! `pollster.failed` for whatever couldn't be found out, our own blindness above all.
 //!
-//! Pure parts: [`list`] (whom to look at) and [`judge`] (what a round means). The probing is in
-//! [`ping`](super::ping).
+//! Pure parts: [`list`] (whom to look at), [`judge`] (what a round means) and [`sight`] (whether we
+//! have seen clearly for long enough). The probing is in [`ping`](super::ping).
 
 pub mod judge;
 pub mod list;
+pub mod sight;
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use self::judge::{Evidence, Missing, Outcome, Seen};
 use self::list::Target;
+use self::sight::Sight;
 use super::ping::path::{Path, PathState, Pin};
 use super::ping::round::{Aim, Plan, Tally};
 use super::ping::routes::Routes;
@@ -35,6 +38,7 @@ pub struct HostsPollster {
     plan: Plan,
     accepted_loss: f64,
     targets: Vec<Target>,
+    sight: Sight,
     next_seq: u16,
     /// None if there was no socket to be had; replies are then dated a little late.
     _timestamps: Option<Timestamps>,
@@ -67,6 +71,7 @@ impl HostsPollster {
             targets: targets
                 .filter_map(|url| Target::from_url(url).ok())
                 .collect(),
+            sight: Sight::default(),
             next_seq: 0,
             _timestamps: Timestamps::keep().ok(),
         }
@@ -116,7 +121,12 @@ impl HostsPollster {
         findings.void
     }
 
-    fn judge<'a>(&self, looks: &[Look<'a>]) -> Vec<Vec<Judged<'a>>> {
+    fn judge<'a>(
+        &self,
+        looks: &[Look<'a>],
+        sight: &mut Sight,
+        now: Instant,
+    ) -> Vec<Vec<Judged<'a>>> {
         let mut networks: BTreeMap<&str, Vec<(&'a Target, Seen)>> = BTreeMap::new();
         for look in looks {
             let seen = Seen {
@@ -126,9 +136,10 @@ impl HostsPollster {
             let network = networks.entry(&look.target.network).or_default();
             network.push((look.target, seen));
         }
-        let judged = networks.into_values().map(|network| {
+        let judged = networks.into_iter().map(|(name, network)| {
             let (targets, seen): (Vec<&Target>, Vec<Seen>) = network.into_iter().unzip();
-            targets.into_iter().zip(judge::network(&seen)).collect()
+            let outcomes = sight.settled(name, judge::network(&seen), now);
+            targets.into_iter().zip(outcomes).collect()
         });
         judged.collect()
     }
@@ -194,7 +205,7 @@ impl HostsPollster {
 }
 
 impl Pollster for HostsPollster {
-    fn poll(&mut self, _round: Round) -> Vec<Sample> {
+    fn poll(&mut self, round: Round) -> Vec<Sample> {
         let first_seq = self.take_sequence_numbers();
         let mut looks = self.looks();
         let round_failed = |reason| vec![failed(&self.observer, NAME, reason, clock::utc())];
@@ -205,7 +216,13 @@ impl Pollster for HostsPollster {
             return round_failed(reason);
         }
         look_again(&mut looks);
-        self.samples(&self.judge(&looks), clock::utc())
+        // A round that counts for nothing, above, changes nothing about what we could see: on a busy
+        // host there may be one every few seconds, and a real loss would never be known.
+        let mut sight = self.sight.clone();
+        let networks = self.judge(&looks, &mut sight, round.due);
+        let samples = self.samples(&networks, clock::utc());
+        self.sight = sight;
+        samples
     }
 }
 
@@ -299,5 +316,80 @@ fn sample(
         project_id: None,
         timestamp,
         metadata,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Bell;
+    use super::super::ping::path::Link;
+    use super::super::storage::SharedMemory;
+    use super::*;
+    use crate::config::{ConfigText, Purpose};
+    use std::time::Duration;
+
+    fn pollster(resources: &[&str]) -> HostsPollster {
+        let file = ConfigText {
+            path: "test.conf".into(),
+            text: "[DEFAULT]\npolling_namespaces = central\n".into(),
+        };
+        let settings = config::load(Purpose::Agent, &[file], &[], "ctl", true)
+            .unwrap()
+            .settings;
+        HostsPollster::new(&Context {
+            host: "ctl".into(),
+            interval: Duration::from_secs(1),
+            settings: settings.into(),
+            resources: resources.iter().map(|url| (*url).to_owned()).collect(),
+            epoch: 1,
+            memory: SharedMemory::default(),
+            bell: Bell::new(|| {}),
+            ending: std::sync::Arc::default(),
+        })
+    }
+
+    #[test]
+    fn whoever_lost_something_has_our_own_path_looked_at_again() {
+        let pollster = pollster(&[]);
+        // By now its route leads by the loopback, as it does on every host.
+        let target = Target {
+            host: "a".into(),
+            network: "m".into(),
+            address: "127.0.0.1".parse().unwrap(),
+        };
+        let look = |answered| {
+            let link = Link {
+                index: 7,
+                name: "mg0".into(),
+                is_running: true,
+            };
+            Look {
+                target: &target,
+                path: Ok(Path::by(link, Pin::Free)),
+                tally: Some(Tally {
+                    sent: 4,
+                    answered,
+                    ..Tally::default()
+                }),
+            }
+        };
+        let mut looks = [look(0), look(3), look(4)];
+        look_again(&mut looks);
+        let ups: Vec<_> = looks
+            .iter()
+            .map(|look| pollster.outcome(look).map(|reading| reading.is_up()))
+            .collect();
+        assert_eq!(ups, [Err(FailReason::NoWitness), Ok(true), Ok(true)]);
+        assert_eq!(looks[0].interface(), Some(7), "it was probed by this one");
+    }
+
+    #[test]
+    fn no_two_rounds_share_a_sequence_number_until_all_were_used() {
+        let mut pollster = pollster(&[
+            "icmp://192.0.2.1?host=a&network=m",
+            "icmp://192.0.2.2?host=b&network=m",
+        ]);
+        let first = pollster.take_sequence_numbers();
+        assert_eq!(pollster.take_sequence_numbers(), first.wrapping_add(8));
     }
 }

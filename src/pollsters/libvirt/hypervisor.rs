@@ -13,6 +13,9 @@ use crate::clock;
 use crate::model::{Metadata, Sample, Value, Volume, meters};
 use crate::pollsters::storage::SharedMemory;
 
+/// The pollster's name.
+pub const NAME: &str = "hypervisor";
+
 /// The share of an interval that a round may wait.
 const PATIENCE: f64 = 0.8;
 

@@ -23,6 +23,9 @@ use crate::events;
 use crate::model::{FailReason, Sample, meters};
 use crate::pollsters::storage::SharedMemory;
 
+/// The pollster's name.
+pub const NAME: &str = "instances";
+
 /// Events that may wait. A thousand guests that start at once make some thousand; what is beyond is
 /// made good by a complete round right after.
 pub const EVENTS_MAX: usize = 4096;

@@ -19,3 +19,6 @@ pub mod report;
 pub mod state;
 pub mod statistics;
 pub mod sys;
+
+/// The names of the pollsters that ask libvirt.
+pub const POLLSTERS: [&str; 3] = [hypervisor::NAME, instances::NAME, statistics::NAME];

@@ -24,64 +24,55 @@ const PAUSED_IOERROR: i64 = 5;
 /// What a code is called that isn't in the list.
 const UNKNOWN: &str = "unknown";
 
-/// The states by `virDomainState`, each with its reasons by `virDomainRunningReason` and so on.
-const STATES: [(&str, &[&str]); 8] = [
-    ("nostate", &[UNKNOWN]),
-    (
-        "running",
-        &[
-            UNKNOWN,
-            "booted",
-            "migrated",
-            "restored",
-            "from_snapshot",
-            "unpaused",
-            "migration_canceled",
-            "save_canceled",
-            "wakeup",
-            "crashed",
-            "postcopy",
-            "postcopy_failed",
-        ],
-    ),
-    ("blocked", &[UNKNOWN]),
-    (
-        "paused",
-        &[
-            UNKNOWN,
-            "user",
-            "migration",
-            "save",
-            "dump",
-            "ioerror",
-            "watchdog",
-            "from_snapshot",
-            "shutting_down",
-            "snapshot",
-            "crashed",
-            "starting_up",
-            "postcopy",
-            "postcopy_failed",
-            "api_error",
-        ],
-    ),
-    ("shutdown", &[UNKNOWN, "user"]),
-    (
-        "shutoff",
-        &[
-            UNKNOWN,
-            "shutdown",
-            "destroyed",
-            "crashed",
-            "migrated",
-            "saved",
-            "failed",
-            "from_snapshot",
-            "daemon",
-        ],
-    ),
-    ("crashed", &[UNKNOWN, "panicked"]),
-    ("pmsuspended", &[UNKNOWN]),
+/// By `virDomainState`: its reasons, by `virDomainRunningReason` and so on.
+const REASONS: [&[&str]; 8] = [
+    &[UNKNOWN],
+    &[
+        UNKNOWN,
+        "booted",
+        "migrated",
+        "restored",
+        "from_snapshot",
+        "unpaused",
+        "migration_canceled",
+        "save_canceled",
+        "wakeup",
+        "crashed",
+        "postcopy",
+        "postcopy_failed",
+    ],
+    &[UNKNOWN],
+    &[
+        UNKNOWN,
+        "user",
+        "migration",
+        "save",
+        "dump",
+        "ioerror",
+        "watchdog",
+        "from_snapshot",
+        "shutting_down",
+        "snapshot",
+        "crashed",
+        "starting_up",
+        "postcopy",
+        "postcopy_failed",
+        "api_error",
+    ],
+    &[UNKNOWN, "user"],
+    &[
+        UNKNOWN,
+        "shutdown",
+        "destroyed",
+        "crashed",
+        "migrated",
+        "saved",
+        "failed",
+        "from_snapshot",
+        "daemon",
+    ],
+    &[UNKNOWN, "panicked"],
+    &[UNKNOWN],
 ];
 
 /// One `virDomainEventType`.
@@ -201,15 +192,10 @@ pub struct Lifecycle {
     pub state: Option<(i64, i64)>,
 }
 
-/// The name of a `virDomainState`.
-pub fn state_name(state: i64) -> &'static str {
-    at(&STATES, state).map_or(UNKNOWN, |(name, _)| *name)
-}
-
 /// The name of a state's reason.
 pub fn reason_name(state: i64, reason: i64) -> &'static str {
-    at(&STATES, state)
-        .and_then(|(_, reasons)| at(reasons, reason))
+    at(&REASONS, state)
+        .and_then(|reasons| at(reasons, reason))
         .unwrap_or(&UNKNOWN)
 }
 
@@ -251,6 +237,7 @@ fn at<T>(list: &[T], code: i64) -> Option<&T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{INSTANCE_STATES, instance_state_name};
 
     /// Constants of libvirt's header, as the bindings have them: their tail behind a prefix in
     /// lower case, and their number.
@@ -270,7 +257,7 @@ mod tests {
     }
 
     fn reasons(state: u32) -> Vec<&'static str> {
-        STATES[state as usize].1.to_vec()
+        REASONS[state as usize].to_vec()
     }
 
     fn details(event: u32) -> Vec<&'static str> {
@@ -283,9 +270,9 @@ mod tests {
         let states = constants!("VIR_DOMAIN_": VIR_DOMAIN_NOSTATE VIR_DOMAIN_RUNNING
             VIR_DOMAIN_BLOCKED VIR_DOMAIN_PAUSED VIR_DOMAIN_SHUTDOWN VIR_DOMAIN_SHUTOFF
             VIR_DOMAIN_CRASHED VIR_DOMAIN_PMSUSPENDED);
-        assert_names(&states, STATES.iter().map(|(name, _)| *name).collect());
+        assert_names(&states, INSTANCE_STATES.to_vec());
         let ours = [RUNNING, PAUSED, SHUTDOWN, SHUTOFF, CRASHED, PMSUSPENDED];
-        let names = ours.map(state_name);
+        let names = ours.map(|state| instance_state_name(state).unwrap());
         let expected = [
             "running",
             "paused",
@@ -436,7 +423,8 @@ mod tests {
             let found = of_names(event, detail);
             assert_eq!((found.name, found.detail), (event, detail));
             let state = found.state;
-            let state = state.map(|(s, r)| format!("{} {}", state_name(s), reason_name(s, r)));
+            let state = state
+                .map(|(s, r)| format!("{} {}", instance_state_name(s).unwrap(), reason_name(s, r)));
             assert_eq!(state.as_deref(), after, "{event} {detail}");
         }
     }
@@ -451,7 +439,7 @@ mod tests {
     #[test]
     fn codes_of_the_future_have_a_name_and_no_number() {
         for state in [-1, 8, i64::MAX, i64::MIN] {
-            assert_eq!(state_name(state), "unknown");
+            assert_eq!(instance_state_name(state), None);
             assert_eq!(reason_name(state, 1), "unknown");
         }
         for (state, reason) in [(RUNNING, 12), (PAUSED, 15), (SHUTOFF, 9), (SHUTOFF, -1)] {

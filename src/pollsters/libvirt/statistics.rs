@@ -20,7 +20,7 @@ use crate::config::Reserved;
 use crate::events;
 use crate::model::{FailReason, Sample};
 
-/// The name under which statistics fail; for one guest, its UUID follows.
+/// The pollster's name, under which statistics fail; for one guest, its UUID follows.
 pub const NAME: &str = "instance.statistics";
 
 /// How long a guest's QEMU may take. It answers within some milliseconds.

@@ -24,8 +24,8 @@ use crate::clock;
 use crate::config::{self, ComputeSettings};
 use crate::model::{FailReason, Metadata, Meter, Sample, UtcTime, Value, Volume, meters};
 
-/// The name under which the verdict fails.
-const VERDICT: &str = "storage_connectivity";
+/// The pollster's name, under which the verdict fails.
+pub const VERDICT: &str = "storage_connectivity";
 /// Before a gateway: the name under which its own readings fail.
 const GATEWAY: &str = "storage_gateway";
 
