@@ -43,7 +43,7 @@ struct Node {
     milestones: usize,
 }
 
-/// A stored reading of `instance.state`.
+/// A stored reading; of other meters than `instance.state`, only numbers and metadata count.
 #[derive(Debug, Clone)]
 struct Stored {
     /// State and reason, and behind a colon the event and its detail.
@@ -239,7 +239,7 @@ fn stored(row: &Json) -> Stored {
     let metadata: Json = serde_json::from_str(row["metadata"].as_str().unwrap()).unwrap();
     let word = |key: &str| metadata[key].as_str().unwrap_or("").to_owned();
     #[allow(clippy::cast_possible_truncation)]
-    let state = instance_state_name(row["volume"].as_f64().unwrap() as i64).unwrap_or("unknown");
+    let state = instance_state_name(row["volume"].as_f64().unwrap() as i64).unwrap_or("none");
     let mut text = format!("{state} ({})", word("reason"));
     if metadata.get("event").is_some() {
         text = format!("{text}: {} {}", word("event"), word("detail"));
