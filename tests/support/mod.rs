@@ -12,6 +12,7 @@ pub mod bmc;
 pub mod guest;
 pub mod hypervisor;
 pub mod lab;
+pub mod node;
 pub mod process;
 pub mod site;
 

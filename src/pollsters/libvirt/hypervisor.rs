@@ -27,6 +27,8 @@ pub struct Hypervisor {
     pending: Option<Pending<()>>,
     patience: Duration,
     memory: SharedMemory,
+    /// Whether it had ever answered this node when it was last asked.
+    was_known: bool,
 }
 
 impl Hypervisor {
@@ -40,6 +42,7 @@ impl Hypervisor {
             pending: None,
             patience: context.interval.mul_f64(PATIENCE),
             memory: context.memory.clone(),
+            was_known: false,
         }
     }
 
@@ -47,12 +50,20 @@ impl Hypervisor {
     fn ask(&mut self, until: Instant) -> Option<Result<(), Trouble>> {
         let pending = match self.pending.take() {
             Some(pending) => pending,
-            None => match self.link.begin(super::sys::Connection::ping) {
+            None => match self.begin() {
                 Ok(pending) => pending,
                 Err(trouble) => return Some(Err(trouble)),
             },
         };
-        match self.link.finish(pending, until) {
+        let deadline = pending.deadline();
+        let waited = match self.link.finish(pending, until) {
+            Waited::Over(Err(_)) if self.link.was_cut() => match self.ask_again(deadline) {
+                Ok(pending) => self.link.finish(pending, until),
+                Err(trouble) => Waited::Over(Err(trouble)),
+            },
+            waited => waited,
+        };
+        match waited {
             Waited::Over(result) => Some(result),
             Waited::Still(pending) => {
                 self.pending = Some(pending);
@@ -61,13 +72,32 @@ impl Hypervisor {
         }
     }
 
+    /// Asks over another connection, in the time that the question has left: a libvirtd that was
+    /// restarted since the last round ended every connection, and is well.
+    fn ask_again(&mut self, deadline: Instant) -> Result<Pending<()>, Trouble> {
+        self.link.hurry();
+        let question = super::sys::Connection::ping;
+        self.link.begin_until(deadline, question)
+    }
+
+    fn begin(&mut self) -> Result<Pending<()>, Trouble> {
+        let is_known = self.memory.hypervisor_answered(&self.uri);
+        if is_known && !self.was_known {
+            // Another pollster has just had its first answer: that there was no socket is history,
+            // and must not be repeated as the death of a libvirt that was there.
+            self.link.hurry();
+        }
+        self.was_known = is_known;
+        self.link.begin(super::sys::Connection::ping)
+    }
+
     /// A libvirt that has answered this node and whose socket is gone is dead; one that never has
     /// may never have been installed.
     fn judge(&self, answer: Result<(), Trouble>) -> Sample {
         let volume = match answer {
             Ok(()) => 1,
             Err(Trouble::Silent) => 0,
-            Err(Trouble::Missing) if self.memory.hypervisor_answered(&self.uri) => 0,
+            Err(Trouble::Missing) if self.was_known => 0,
             Err(trouble) => {
                 let name = &meters::HYPERVISOR_CONNECTIVITY.name;
                 return failed(&self.host, name, trouble.reason(), clock::utc());

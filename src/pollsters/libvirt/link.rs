@@ -74,6 +74,8 @@ pub struct Link {
     retry_at: Option<Instant>,
     last: Option<Trouble>,
     last_text: String,
+    /// The last trouble was the end of a connection that had answered before.
+    was_cut: bool,
 }
 
 /// The way to the thread that is in use.
@@ -81,6 +83,7 @@ struct Thread {
     jobs: Sender<Job>,
     /// Cleared when the thread is left behind: what it hears then is no news.
     is_current: Arc<AtomicBool>,
+    has_answered: bool,
 }
 
 /// A question that was asked and not answered yet.
@@ -98,6 +101,11 @@ pub enum Waited<T> {
 }
 
 impl<T> Pending<T> {
+    /// When its time is over.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     /// Whether the answer is still to come; one that came is thrown away.
     pub fn is_open(&self) -> bool {
         matches!(self.answer.try_recv(), Err(TryRecvError::Empty))
@@ -117,6 +125,7 @@ impl Link {
             retry_at: None,
             last: None,
             last_text: String::new(),
+            was_cut: false,
         }
     }
 
@@ -138,18 +147,23 @@ impl Link {
         &mut self,
         question: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
     ) -> Result<Pending<T>, Trouble> {
-        let now = clock::now();
+        self.begin_until(clock::now() + self.timeout, question)
+    }
+
+    /// The same with a deadline that another question has left.
+    pub fn begin_until<T: Send + 'static>(
+        &mut self,
+        deadline: Instant,
+        question: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<Pending<T>, Trouble> {
         let (sender, answer) = channel();
         let job: Job = Box::new(move |connection| {
             let result = connection.map_err(Clone::clone).and_then(question);
             // Nobody listens any more when the time was over.
             let _ = sender.send(result);
         });
-        self.send(job, now)?;
-        Ok(Pending {
-            answer,
-            deadline: now + self.timeout,
-        })
+        self.send(job, clock::now())?;
+        Ok(Pending { answer, deadline })
     }
 
     /// Waits for the answer, at most until `until` or its own deadline.
@@ -172,11 +186,22 @@ impl Link {
         }
     }
 
+    /// Whether the last trouble was the end of a connection that had answered before. It says that
+    /// libvirtd ended, and nothing about the one that may have been started since.
+    pub fn was_cut(&self) -> bool {
+        self.was_cut
+    }
+
     /// Leaves the connection: the next question opens a new one.
     pub fn close(&mut self) {
         if let Some(thread) = self.thread.take() {
             thread.is_current.store(false, Ordering::SeqCst);
         }
+    }
+
+    /// The next question may try to connect although the pause isn't over.
+    pub fn hurry(&mut self) {
+        self.retry_at = None;
     }
 
     /// When the next attempt to connect may be made; None while there is a connection.
@@ -225,6 +250,7 @@ impl Link {
         self.thread = Some(Thread {
             jobs: sender.clone(),
             is_current,
+            has_answered: false,
         });
         Ok(sender)
     }
@@ -232,6 +258,9 @@ impl Link {
     fn is_well(&mut self) {
         if self.last.take().is_some() {
             events::hypervisor_answers(&self.uri);
+        }
+        if let Some(thread) = &mut self.thread {
+            thread.has_answered = true;
         }
         self.pause = PAUSE_MIN;
         self.retry_at = None;
@@ -250,7 +279,13 @@ impl Link {
                 return Trouble::Error;
             }
         };
-        self.down(trouble, &failure.text, clock::now())
+        let had_answered = self
+            .thread
+            .as_ref()
+            .is_some_and(|thread| thread.has_answered);
+        let trouble = self.down(trouble, &failure.text, clock::now());
+        self.was_cut = had_answered;
+        trouble
     }
 
     fn hangs(&mut self) -> Trouble {
@@ -261,6 +296,7 @@ impl Link {
     /// Leaves the thread to itself, and puts the next attempt off.
     fn down(&mut self, trouble: Trouble, text: &str, now: Instant) -> Trouble {
         self.close();
+        self.was_cut = false;
         self.retry_at = Some(now + self.pause);
         self.pause = (self.pause * 2).min(PAUSE_LIMIT);
         self.last = Some(trouble);

@@ -1,10 +1,11 @@
 //! Ceilometer's statistics of instances, for those who put their meters into the pipeline: over a
 //! connection of their own, because they enter each guest's QEMU, and a frozen one answers never.
 //!
-//! Guests are asked one by one. One that doesn't answer within [`GUEST_LIMIT`] keeps the thread that
-//! asked it, and the next guest gets another; it is not asked again before that answer came. Each
-//! such thread holds one of libvirtd's workers too, of which there are twenty: with
-//! [`THREADS_MAX`] guests that hang, nobody is asked until one of them lets go.
+//! Guests are asked one by one. One that doesn't answer within [`GUEST_LIMIT`], or half of
+//! `libvirt_timeout` if that is less, keeps the thread that asked it, and the next guest gets another;
+//! it is not asked again before that answer came. Each such thread holds one of libvirtd's workers
+//! too, of which there are twenty: with [`THREADS_MAX`] guests that hang, nobody is asked until one
+//! of them lets go.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,6 +26,9 @@ pub const NAME: &str = "instance.statistics";
 
 /// How long a guest's QEMU may take. It answers within some milliseconds.
 const GUEST_LIMIT: Duration = Duration::from_secs(2);
+/// The share of libvirt's own timeout that a guest may take at most: who takes longer is left to
+/// itself before libvirtd would count as silent, which puts everybody off.
+const PATIENCE: f64 = 0.5;
 /// The domain states in which there is a QEMU to ask: running, blocked, paused, shutting down,
 /// suspended by power management.
 const WITH_QEMU: [i64; 5] = [1, 2, 3, 4, 7];
@@ -37,6 +41,7 @@ pub struct Statistics {
     host: String,
     reserved: Reserved,
     link: Link,
+    patience: Duration,
     stuck: BTreeMap<Uuid, Pending<Answer>>,
 }
 
@@ -48,6 +53,7 @@ impl Statistics {
             host: context.host.clone(),
             reserved: context.settings.reserved.clone(),
             link: Link::new(&settings.uri, settings.timeout, None),
+            patience: GUEST_LIMIT.min(settings.timeout.mul_f64(PATIENCE)),
             stuck: BTreeMap::new(),
         }
     }
@@ -66,16 +72,27 @@ impl Statistics {
                 Ok(xml.zip(counted))
             })
             .map_err(Trouble::reason)?;
-        match self.link.finish(pending, clock::now() + GUEST_LIMIT) {
+        match self.link.finish(pending, clock::now() + self.patience) {
             Waited::Over(Ok(Some((xml, counted)))) => Ok(self.read(guest, &xml, counted)),
             Waited::Over(Ok(None)) => Ok(Vec::new()),
             Waited::Over(Err(trouble)) => Err(trouble.reason()),
             Waited::Still(pending) => {
                 self.link.close();
                 self.stuck.insert(guest.uuid, pending);
+                self.is_libvirt_well()?;
                 Err(FailReason::InstanceSilent)
             }
         }
+    }
+
+    /// Opens the connection for the next guest, whose time must not begin before that, and learns
+    /// whether it is libvirtd that hangs and no guest.
+    fn is_libvirt_well(&mut self) -> Result<(), FailReason> {
+        if self.is_full() {
+            return Ok(());
+        }
+        let answer = self.link.ask(super::sys::Connection::ping);
+        answer.map_err(Trouble::reason)
     }
 
     fn read(
@@ -110,8 +127,13 @@ impl Statistics {
             }
             match self.ask(guest) {
                 Ok(read) => samples.extend(read),
-                Err(reason) => {
+                Err(reason @ (FailReason::InstanceSilent | FailReason::HypervisorError)) => {
                     samples.push(self.failure(&format!("{NAME}/{}", guest.uuid), reason));
+                }
+                // No guest is to blame, and none of the others would be heard.
+                Err(reason) => {
+                    samples.push(self.failure(NAME, reason));
+                    break;
                 }
             }
             if self.is_full() {
