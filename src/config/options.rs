@@ -447,13 +447,13 @@ pub static OPTIONS: &[OptionSpec] = &[
         group: "compute",
         name: "libvirt_timeout",
         kind: Kind::Seconds {
-            least: 0.5,
+            least: 1.0,
             most: 60.0,
         },
         default: "3",
         help: "Seconds that libvirt may take for an answer, opening a connection included. A libvirt \
                that takes longer counts as hung: hypervisor.connectivity is 0. A busy one answers \
-               within some hundredths.",
+               within some hundredths, one that has just started may take a second.",
         ..PLAIN
     },
     // ---------------------------------------------------------------- [central]

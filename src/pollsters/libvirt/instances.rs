@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use super::super::{Bell, Context, Pollster, Round, failed};
@@ -247,11 +247,7 @@ impl Pollster for Instances {
 }
 
 /// Keeps events for the pollster's thread, and wakes it.
-fn listener(
-    sender: std::sync::mpsc::SyncSender<Event>,
-    has_gap: Arc<AtomicBool>,
-    bell: Bell,
-) -> Listener {
+fn listener(sender: SyncSender<Event>, has_gap: Arc<AtomicBool>, bell: Bell) -> Listener {
     Arc::new(move |event| {
         if let Err(TrySendError::Full(_)) = sender.try_send(event) {
             has_gap.store(true, Ordering::SeqCst);
