@@ -181,6 +181,27 @@ pub struct Sample {
     pub metadata: Metadata,
 }
 
+impl Sample {
+    /// A sample of something that belongs to no user and no project.
+    pub fn new(
+        meter: Meter,
+        volume: Volume,
+        resource_id: impl Into<String>,
+        timestamp: UtcTime,
+        metadata: Metadata,
+    ) -> Self {
+        Sample {
+            meter,
+            volume,
+            resource_id: resource_id.into(),
+            user_id: None,
+            project_id: None,
+            timestamp,
+            metadata,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

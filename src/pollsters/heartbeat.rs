@@ -28,14 +28,12 @@ impl Heartbeat {
 
 impl Pollster for Heartbeat {
     fn poll(&mut self, _round: Round) -> Vec<Sample> {
-        vec![Sample {
-            meter: meters::HEARTBEAT,
-            volume: Volume::Int(0),
-            resource_id: self.host.clone(),
-            user_id: None,
-            project_id: None,
-            timestamp: clock::utc(),
-            metadata: self.metadata.clone(),
-        }]
+        vec![Sample::new(
+            meters::HEARTBEAT,
+            Volume::Int(0),
+            self.host.clone(),
+            clock::utc(),
+            self.metadata.clone(),
+        )]
     }
 }

@@ -244,15 +244,13 @@ pub fn failed(host: &str, pollster: &str, reason: FailReason, timestamp: UtcTime
         ("pollster".to_owned(), Value::from(pollster)),
         ("reason".to_owned(), Value::from(reason.as_str())),
     ]);
-    Sample {
-        meter: meters::POLLSTER_FAILED,
-        volume: Volume::Int(reason.code()),
-        resource_id: format!("{host}/{pollster}"),
-        user_id: None,
-        project_id: None,
+    Sample::new(
+        meters::POLLSTER_FAILED,
+        Volume::Int(reason.code()),
+        format!("{host}/{pollster}"),
         timestamp,
         metadata,
-    }
+    )
 }
 
 #[cfg(test)]

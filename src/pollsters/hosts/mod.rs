@@ -16,7 +16,7 @@ use self::judge::{Evidence, Missing, Outcome, Seen};
 use self::list::Target;
 use self::sight::Sight;
 use super::ping::path::{Path, PathState, Pin};
-use super::ping::round::{Aim, Plan, Tally};
+use super::ping::round::{Aim, Numbers, Plan, Tally};
 use super::ping::routes::Routes;
 use super::ping::socket::Timestamps;
 use super::ping::{prober, reason_of};
@@ -39,7 +39,7 @@ pub struct HostsPollster {
     accepted_loss: f64,
     targets: Vec<Target>,
     sight: Sight,
-    next_seq: u16,
+    numbers: Numbers,
     /// None if there was no socket to be had; replies are then dated a little late.
     _timestamps: Option<Timestamps>,
 }
@@ -72,7 +72,7 @@ impl HostsPollster {
                 .filter_map(|url| Target::from_url(url).ok())
                 .collect(),
             sight: Sight::default(),
-            next_seq: 0,
+            numbers: Numbers::default(),
             _timestamps: Timestamps::keep().ok(),
         }
     }
@@ -95,14 +95,6 @@ impl HostsPollster {
         looks
             .filter(|look| look.interface() != Some(LOOPBACK))
             .collect()
-    }
-
-    /// Numbers for one round's probes, none of which the last rounds used.
-    fn take_sequence_numbers(&mut self) -> u16 {
-        let first = self.next_seq;
-        let probes = self.targets.len() * usize::from(self.plan.count);
-        self.next_seq = first.wrapping_add(u16::try_from(probes).unwrap_or(u16::MAX));
-        first
     }
 
     /// Probes every target that has a path and notes what came of it; Some if none of it counts.
@@ -206,7 +198,7 @@ impl HostsPollster {
 
 impl Pollster for HostsPollster {
     fn poll(&mut self, round: Round) -> Vec<Sample> {
-        let first_seq = self.take_sequence_numbers();
+        let first_seq = self.numbers.take(self.plan, self.targets.len());
         let mut looks = self.looks();
         let round_failed = |reason| vec![failed(&self.observer, NAME, reason, clock::utc())];
         if looks.is_empty() {
@@ -275,13 +267,7 @@ fn look_again(looks: &mut [Look<'_>]) {
 fn host_sample(host: &str, answers: bool, at: UtcTime) -> Sample {
     let metadata = Metadata::from([("node".to_owned(), Value::from(host))]);
     let volume = Volume::Int(answers.into());
-    sample(
-        meters::HOST_CONNECTIVITY,
-        volume,
-        host.to_owned(),
-        metadata,
-        at,
-    )
+    Sample::new(meters::HOST_CONNECTIVITY, volume, host, at, metadata)
 }
 
 fn network_sample(meter: Meter, volume: Volume, target: &Target, at: UtcTime) -> Sample {
@@ -298,25 +284,7 @@ fn network_sample(meter: Meter, volume: Volume, target: &Target, at: UtcTime) ->
             Value::from(address.to_string().as_str()),
         ),
     ]);
-    sample(meter, volume, format!("{host}/{network}"), metadata, at)
-}
-
-fn sample(
-    meter: Meter,
-    volume: Volume,
-    resource_id: String,
-    metadata: Metadata,
-    timestamp: UtcTime,
-) -> Sample {
-    Sample {
-        meter,
-        volume,
-        resource_id,
-        user_id: None,
-        project_id: None,
-        timestamp,
-        metadata,
-    }
+    Sample::new(meter, volume, format!("{host}/{network}"), at, metadata)
 }
 
 #[cfg(test)]
@@ -381,15 +349,5 @@ mod tests {
             .collect();
         assert_eq!(ups, [Err(FailReason::NoWitness), Ok(true), Ok(true)]);
         assert_eq!(looks[0].interface(), Some(7), "it was probed by this one");
-    }
-
-    #[test]
-    fn no_two_rounds_share_a_sequence_number_until_all_were_used() {
-        let mut pollster = pollster(&[
-            "icmp://192.0.2.1?host=a&network=m",
-            "icmp://192.0.2.2?host=b&network=m",
-        ]);
-        let first = pollster.take_sequence_numbers();
-        assert_eq!(pollster.take_sequence_numbers(), first.wrapping_add(8));
     }
 }

@@ -121,15 +121,13 @@ impl Ipmi {
         volume: Volume,
         timestamp: UtcTime,
     ) -> Sample {
-        Sample {
+        Sample::new(
             meter,
             volume,
             resource_id,
-            user_id: None,
-            project_id: None,
             timestamp,
-            metadata: Metadata::from([("node".to_owned(), Value::from(self.host.as_str()))]),
-        }
+            Metadata::from([("node".to_owned(), Value::from(self.host.as_str()))]),
+        )
     }
 
     fn say(&mut self, failure: Option<FailReason>, is_absent: bool, errors: &str) {

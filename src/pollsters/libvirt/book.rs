@@ -86,15 +86,13 @@ impl Book {
             .collect();
         let count = i64::try_from(states.len()).unwrap_or(i64::MAX);
         samples.extend(states);
-        samples.push(Sample {
-            meter: meters::INSTANCE_ROUND,
-            volume: Volume::Int(count),
-            resource_id: self.host.clone(),
-            user_id: None,
-            project_id: None,
-            timestamp: at,
-            metadata: Metadata::from([("node".to_owned(), Value::from(self.host.as_str()))]),
-        });
+        samples.push(Sample::new(
+            meters::INSTANCE_ROUND,
+            Volume::Int(count),
+            self.host.clone(),
+            at,
+            Metadata::from([("node".to_owned(), Value::from(self.host.as_str()))]),
+        ));
         samples
     }
 

@@ -103,15 +103,13 @@ impl Hypervisor {
                 return failed(&self.host, name, trouble.reason(), clock::utc());
             }
         };
-        Sample {
-            meter: meters::HYPERVISOR_CONNECTIVITY,
-            volume: Volume::Int(volume),
-            resource_id: self.host.clone(),
-            user_id: None,
-            project_id: None,
-            timestamp: clock::utc(),
-            metadata: Metadata::from([("node".to_owned(), Value::from(self.host.as_str()))]),
-        }
+        Sample::new(
+            meters::HYPERVISOR_CONNECTIVITY,
+            Volume::Int(volume),
+            self.host.clone(),
+            clock::utc(),
+            Metadata::from([("node".to_owned(), Value::from(self.host.as_str()))]),
+        )
     }
 }
 

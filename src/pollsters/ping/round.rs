@@ -39,6 +39,22 @@ pub struct Plan {
     pub timeout: Duration,
 }
 
+/// The numbers of one pollster's probes: none is used again before all were.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Numbers {
+    next: u16,
+}
+
+impl Numbers {
+    /// The first of the numbers for a round to so many targets.
+    pub fn take(&mut self, plan: Plan, targets: usize) -> u16 {
+        let first = self.next;
+        let probes = targets * usize::from(plan.count);
+        self.next = first.wrapping_add(u16::try_from(probes).unwrap_or(u16::MAX));
+        first
+    }
+}
+
 /// Why a probe couldn't be sent. The first two are evidence about the network or the path; the
 /// rest say nothing about the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -373,6 +389,21 @@ mod tests {
             sent.push((seq, aim, now));
         }
         sent
+    }
+
+    #[test]
+    fn no_two_rounds_share_a_sequence_number_until_all_were_used() {
+        let plan = Plan {
+            count: 4,
+            spacing: Duration::from_millis(10),
+            timeout: Duration::from_millis(10),
+        };
+        let mut numbers = Numbers::default();
+        let firsts: Vec<u16> = (0..3).map(|_| numbers.take(plan, 2)).collect();
+        assert_eq!(firsts, [0, 8, 16]);
+        numbers.next = u16::MAX;
+        numbers.take(plan, 2);
+        assert_eq!(numbers.take(plan, 2), 7, "they begin again");
     }
 
     #[test]

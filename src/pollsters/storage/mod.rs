@@ -15,7 +15,7 @@ pub use memory::{Memory, SharedMemory};
 
 use self::judge::{Evidence, GatewayReading};
 use super::ping::path::{Path, Pin};
-use super::ping::round::{Aim, Plan, Tally};
+use super::ping::round::{Aim, Numbers, Plan, Tally};
 use super::ping::routes::Routes;
 use super::ping::socket::Timestamps;
 use super::ping::{prober, reason_of};
@@ -35,7 +35,7 @@ pub struct StoragePollster {
     settings: ComputeSettings,
     plan: Plan,
     memory: SharedMemory,
-    next_seq: u16,
+    numbers: Numbers,
     /// None if there was no socket to be had; replies are then dated a little late.
     _timestamps: Option<Timestamps>,
 }
@@ -64,7 +64,7 @@ impl StoragePollster {
             },
             settings: context.settings.compute.clone(),
             memory: context.memory.clone(),
-            next_seq: 0,
+            numbers: Numbers::default(),
             _timestamps: Timestamps::keep().ok(),
         }
     }
@@ -114,14 +114,6 @@ impl StoragePollster {
         routes
             .path(address, source, pin)
             .map_err(|error| reason_of(&error))
-    }
-
-    /// Numbers for one round's probes, none of which the last rounds used.
-    fn take_sequence_numbers(&mut self) -> u16 {
-        let first = self.next_seq;
-        let probes = self.settings.gateways.len() * usize::from(self.plan.count);
-        self.next_seq = first.wrapping_add(u16::try_from(probes).unwrap_or(u16::MAX));
-        first
     }
 
     /// Probes every target that has a path and notes what came of it; Some if none of it counts.
@@ -251,15 +243,7 @@ impl StoragePollster {
             metadata.insert("gateway".to_owned(), Value::from(gateway));
             resource_id = format!("{}/{gateway}", self.host);
         }
-        Sample {
-            meter,
-            volume,
-            resource_id,
-            user_id: None,
-            project_id: None,
-            timestamp,
-            metadata,
-        }
+        Sample::new(meter, volume, resource_id, timestamp, metadata)
     }
 }
 
@@ -273,7 +257,7 @@ impl Pollster for StoragePollster {
                 clock::utc(),
             )];
         }
-        let first_seq = self.take_sequence_numbers();
+        let first_seq = self.numbers.take(self.plan, self.settings.gateways.len());
         let mut targets = self.targets();
         if let Some(reason) = self.probe(&mut targets, first_seq) {
             return vec![failed(&self.host, VERDICT, reason, clock::utc())];
@@ -370,12 +354,5 @@ mod tests {
                 GatewayStatus::Answered
             ]
         );
-    }
-
-    #[test]
-    fn no_two_rounds_share_a_sequence_number_until_all_were_used() {
-        let mut pollster = pollster();
-        let first = pollster.take_sequence_numbers();
-        assert_eq!(pollster.take_sequence_numbers(), first.wrapping_add(4));
     }
 }
