@@ -199,12 +199,6 @@ pub fn reason_name(state: i64, reason: i64) -> &'static str {
         .unwrap_or(&UNKNOWN)
 }
 
-/// Whether the guest stands still because one of its disks failed. It is neither down nor does it
-/// work, and its host's storage may be why: a finding of its own.
-pub fn is_io_error(state: i64, reason: i64) -> bool {
-    (state, reason) == (PAUSED, PAUSED_IOERROR)
-}
-
 /// What a `virDomainEventType` with its detail says. A detail that is not known leaves the state that
 /// its event leads to, for a reason that is not known.
 pub fn lifecycle(event: i32, detail: i32) -> Lifecycle {
@@ -459,12 +453,5 @@ mod tests {
         assert_eq!((event.name, event.detail), ("stopped", UNKNOWN));
         assert_eq!(event.state, Some((SHUTOFF, 0)));
         assert_eq!(lifecycle(0, 99).state, None);
-    }
-
-    #[test]
-    fn only_a_pause_for_a_failed_disk_is_an_io_error() {
-        let all = (-1..9).flat_map(|state| (-1..16).map(move |reason| (state, reason)));
-        let found: Vec<(i64, i64)> = all.filter(|(s, r)| is_io_error(*s, *r)).collect();
-        assert_eq!(found, [(3, 5)]);
     }
 }
