@@ -222,9 +222,20 @@ impl Hypervisor {
         self.virsh(&["undefine", name]);
     }
 
-    /// Presses a key of the guest's, which its boot sector waits for.
+    /// Presses a key of the guest's, which its boot sector waits for. A guest that the key ends may
+    /// be gone before its monitor has answered: what came of the key is for the caller to see.
     pub fn press(&self, name: &str, key: Key) {
-        self.virsh(&["send-key", name, key.code()]);
+        let mut command = self.virsh_command(&["send-key", name, key.code()]);
+        let output = run_unchecked(&mut command);
+        let said = String::from_utf8_lossy(&output.stderr);
+        let ended = [
+            "Unable to read from monitor",
+            "End of file from qemu monitor",
+        ];
+        assert!(
+            output.status.success() || ended.iter().any(|end| said.contains(end)),
+            "{command:?} failed: {said}"
+        );
     }
 
     /// Gives the file system below a small disk room for all of it.
