@@ -16,6 +16,10 @@ pub struct OptionSpec {
     pub deprecated: &'static [(&'static str, &'static str)],
     /// Whether anything in this version reads it.
     pub effect: Effect,
+    /// What a reload does with a new value.
+    pub reload: Reload,
+    /// The version that first knew it.
+    pub since: &'static str,
     /// What it is, its unit, and why the default is what it is.
     pub help: &'static str,
 }
@@ -39,6 +43,15 @@ pub enum Effect {
     Read,
     /// It is checked and then ignored, so that a copied `ceilometer.conf` works unchanged.
     Ignored,
+}
+
+/// What a reload of the configuration does with an option's new value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// It holds from then on.
+    Live,
+    /// It is named, and holds after the next start.
+    Restart,
 }
 
 /// What values an option takes.
@@ -142,6 +155,30 @@ const BATCH_SIZE_MAX: i64 = 10_000;
 /// memory and read before anything of it is believed; a greater `output_max` is refused.
 const PLUGIN_OUTPUT_KIB_MAX: i64 = 1024;
 
+/// The facilities of syslog(3), as oslo.log names them.
+const SYSLOG_FACILITIES: &[&str] = &[
+    "LOG_AUTH",
+    "LOG_AUTHPRIV",
+    "LOG_CRON",
+    "LOG_DAEMON",
+    "LOG_FTP",
+    "LOG_KERN",
+    "LOG_LOCAL0",
+    "LOG_LOCAL1",
+    "LOG_LOCAL2",
+    "LOG_LOCAL3",
+    "LOG_LOCAL4",
+    "LOG_LOCAL5",
+    "LOG_LOCAL6",
+    "LOG_LOCAL7",
+    "LOG_LPR",
+    "LOG_MAIL",
+    "LOG_NEWS",
+    "LOG_SYSLOG",
+    "LOG_USER",
+    "LOG_UUCP",
+];
+
 const PORT: Kind = Kind::Int {
     least: 0,
     most: 65_535,
@@ -160,7 +197,15 @@ const PLAIN: OptionSpec = OptionSpec {
     default: "",
     deprecated: &[],
     effect: Effect::Read,
+    reload: Reload::Live,
+    since: "0.1.0",
     help: "",
+};
+
+/// Like [`PLAIN`], but that only a start reads it.
+const FIXED: OptionSpec = OptionSpec {
+    reload: Reload::Restart,
+    ..PLAIN
 };
 
 /// An option of Ceilometer's that is accepted, checked and ignored.
@@ -182,7 +227,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         name: "host",
         help: "The name of this node in every reading. Default: what the kernel calls it. Deciders \
                look a node up by this name, so it should be Nova's name of the host.",
-        ..PLAIN
+        ..FIXED
     },
     OptionSpec {
         name: "sample_source",
@@ -216,12 +261,31 @@ pub static OPTIONS: &[OptionSpec] = &[
         ..PLAIN
     },
     OptionSpec {
+        name: "refresh_pipeline_cfg",
+        kind: Kind::Bool,
+        default: "false",
+        help: "Look at pipeline_cfg_file again and again, and reload the configuration when it has \
+               changed. SIGHUP reloads in any case.",
+        ..PLAIN
+    },
+    OptionSpec {
+        name: "pipeline_polling_interval",
+        kind: Kind::Seconds {
+            least: 1.0,
+            most: 86_400.0,
+        },
+        default: "20",
+        help: "Seconds between two such looks, 1 to 86400. A change by hand isn't urgent, and a look \
+               reads the whole file.",
+        ..PLAIN
+    },
+    OptionSpec {
         name: "state_path",
         kind: Kind::Path,
         default: "/var/lib/ceilometer-ha",
         help: "The directory for what must outlive a restart: the agent's epoch, the gateways that \
                have answered, a generated secret, the default database.",
-        ..PLAIN
+        ..FIXED
     },
     OptionSpec {
         name: "debug",
@@ -242,20 +306,65 @@ pub static OPTIONS: &[OptionSpec] = &[
         kind: Kind::Bool,
         default: "true",
         help: "Log to standard error, which under systemd is the journal.",
-        ..PLAIN
+        ..FIXED
     },
     OptionSpec {
         name: "log_file",
         deprecated: &[(DEFAULT, "logfile")],
         help: "Log to this file as well; a relative path starts at log_dir. Default: no file.",
-        ..PLAIN
+        ..FIXED
     },
     OptionSpec {
         name: "log_dir",
         deprecated: &[(DEFAULT, "logdir")],
         help: "The directory where a relative log_file starts. Default: the directory of the \
                configuration file that holds log_file.",
-        ..PLAIN
+        ..FIXED
+    },
+    OptionSpec {
+        name: "use_syslog",
+        kind: Kind::Bool,
+        default: "false",
+        help: "Log to the syslog daemon at /dev/log as well.",
+        ..FIXED
+    },
+    OptionSpec {
+        name: "syslog_log_facility",
+        kind: Kind::Choice(SYSLOG_FACILITIES),
+        default: "LOG_USER",
+        help: "The facility of lines to syslog, by the name that syslog(3) has for it.",
+        ..FIXED
+    },
+    OptionSpec {
+        name: "use_journal",
+        kind: Kind::Bool,
+        default: "false",
+        help: "Log to systemd's journal by its own protocol, with fields to filter by, instead of as \
+               text by standard error.",
+        ..FIXED
+    },
+    OptionSpec {
+        name: "use_json",
+        kind: Kind::Bool,
+        default: "false",
+        help: "Lines to standard error and to log_file are JSON objects.",
+        ..FIXED
+    },
+    OptionSpec {
+        name: "lock_memory",
+        kind: Kind::Bool,
+        default: "true",
+        help: "Keep this process out of swap, where the system allows it (CAP_IPC_LOCK, or an \
+               unlimited RLIMIT_MEMLOCK): a node that swaps should still be told from a dead one.",
+        ..FIXED
+    },
+    OptionSpec {
+        name: "core_dumps",
+        kind: Kind::Bool,
+        default: "false",
+        help: "Let this process dump core and be attached to by a debugger of its user's. Its memory \
+               holds secrets, so it may not unless a fault is being looked for.",
+        ..FIXED
     },
     OptionSpec {
         name: "transport_url",
@@ -474,7 +583,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         default: "127.0.0.1:9180",
         help: "Where the agent serves /metrics, /healthz and /readyz; empty switches it off. On \
                loopback by default, because it asks for no password.",
-        ..PLAIN
+        ..FIXED
     },
     // ---------------------------------------------------------------- [plugins]
     OptionSpec {
@@ -561,7 +670,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         kind: Kind::Address,
         default: "0.0.0.0",
         help: "The address to receive samples at; empty switches UDP off, :: takes IPv6 as well.",
-        ..PLAIN
+        ..FIXED
     },
     OptionSpec {
         group: "collector",
@@ -570,7 +679,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         default: "4953",
         help: "The port to receive samples at. Ceilometer's own collector has 4952; this pipeline is \
                kept apart from it.",
-        ..PLAIN
+        ..FIXED
     },
     OptionSpec {
         group: "collector",
@@ -603,7 +712,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         default: "127.0.0.1:9181",
         help: "Where the collector serves /metrics, /healthz and /readyz; empty switches it off. On \
                loopback by default, because it asks for no password.",
-        ..PLAIN
+        ..FIXED
     },
     // ---------------------------------------------------------------- [database]
     OptionSpec {
@@ -618,7 +727,15 @@ pub static OPTIONS: &[OptionSpec] = &[
             ("sql", "connection"),
         ],
         help: "The database, as an SQLAlchemy URL. This version has the engine sqlite.",
-        ..PLAIN
+        ..FIXED
+    },
+    OptionSpec {
+        group: "database",
+        name: "connection_file",
+        kind: Kind::File,
+        help: "A file that holds the value of connection, which then must not be set as well: a file \
+               of its own can have narrower rights. Default: no file.",
+        ..FIXED
     },
     OptionSpec {
         group: "database",
@@ -645,6 +762,14 @@ pub static OPTIONS: &[OptionSpec] = &[
         ],
         help: "The secret that signs every sample; the same on all hosts. Unset: each host makes one \
                of its own in state_path, which serves a single machine only.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "publisher",
+        name: "telemetry_secret_file",
+        kind: Kind::File,
+        help: "A file that holds the value of telemetry_secret, which then must not be set as well. \
+               Default: no file.",
         ..PLAIN
     },
     OptionSpec {

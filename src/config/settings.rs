@@ -55,10 +55,14 @@ pub struct Settings {
     pub polling_namespaces: Vec<Namespace>,
     /// The pipeline's file.
     pub pipeline_cfg_file: PathBuf,
+    /// How often the pipeline's file is looked at for changes; None for never.
+    pub pipeline_refresh: Option<Duration>,
     /// The directory of what must outlive a restart.
     pub state_path: PathBuf,
     /// Where logs go.
     pub log: LogSettings,
+    /// What the process asks of the system for itself.
+    pub process: ProcessSettings,
     /// Which user metadata goes into readings.
     pub reserved: Reserved,
     /// What the probes do.
@@ -120,6 +124,21 @@ pub struct LogSettings {
     pub use_stderr: bool,
     /// To this file as well.
     pub file: Option<PathBuf>,
+    /// To the syslog daemon, under this facility's name; None for not there.
+    pub syslog_facility: Option<String>,
+    /// To systemd's journal, by its own protocol.
+    pub use_journal: bool,
+    /// Lines to standard error and to the file are JSON objects.
+    pub use_json: bool,
+}
+
+/// What a process asks of the system for itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessSettings {
+    /// Not to be swapped out, where that is allowed.
+    pub lock_memory: bool,
+    /// To dump core, and to be attached to.
+    pub core_dumps: bool,
 }
 
 /// Which of the metadata that users give their instances goes into readings, as `user_metadata`.
@@ -276,8 +295,15 @@ pub(super) fn build(values: &mut Values<'_>, host_name: &str) -> Result<Settings
         sample_source: values.text(DEFAULT, "sample_source")?,
         polling_namespaces: namespaces(values)?,
         pipeline_cfg_file: values.path(DEFAULT, "pipeline_cfg_file")?,
+        pipeline_refresh: values
+            .truth(DEFAULT, "refresh_pipeline_cfg")?
+            .then_some(values.seconds(DEFAULT, "pipeline_polling_interval")?),
         state_path: values.path(DEFAULT, "state_path")?,
         log: log(values)?,
+        process: ProcessSettings {
+            lock_memory: values.truth(DEFAULT, "lock_memory")?,
+            core_dumps: values.truth(DEFAULT, "core_dumps")?,
+        },
         reserved: Reserved {
             namespaces: values.words(DEFAULT, "reserved_metadata_namespace")?,
             keys: values.words(DEFAULT, "reserved_metadata_keys")?,
@@ -330,6 +356,11 @@ fn log(values: &Values<'_>) -> Result<LogSettings, Mismatch> {
         verbose: values.truth(DEFAULT, "verbose")?,
         use_stderr: values.truth(DEFAULT, "use_stderr")?,
         file: optional(values.text(DEFAULT, "log_file")?).map(|file| directory.join(file)),
+        syslog_facility: values
+            .truth(DEFAULT, "use_syslog")?
+            .then_some(values.text(DEFAULT, "syslog_log_facility")?),
+        use_journal: values.truth(DEFAULT, "use_journal")?,
+        use_json: values.truth(DEFAULT, "use_json")?,
     })
 }
 

@@ -10,19 +10,18 @@ use super::stop::Woken;
 use super::workers::Workers;
 use super::{
     ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, agent_state, files, hosts, http, logging, output,
-    secret, signals,
+    plan, secret, signals,
 };
 use crate::clock;
-use crate::config::{self, Problem, Problems, Purpose, Settings, Severity};
+use crate::config::{Problem, Problems, Purpose, Settings, Severity};
 use crate::events::AgentEvents;
 use crate::model::{Sample, Secret, meters};
 use crate::pipeline::{Emitter, MeterFilter, Pipeline, Publisher, Source};
 use crate::pollsters::ping::round::PROBES_MAX;
 use crate::pollsters::schedule::{Schedule, Tick};
-use crate::pollsters::storage::VERDICT;
 use crate::pollsters::storage::{SharedMemory, names};
 use crate::pollsters::{
-    Bell, Context, Listed, Pollster, Round, TABLE, ipmi, libvirt, listed, plugins,
+    Bell, Context, Listed, Pollster, Round, TABLE, listed,
 };
 use crate::publisher::queue::Queue;
 use crate::publisher::udp::UdpPublisher;
@@ -39,7 +38,7 @@ pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
     let settings = files::load_settings(args, Purpose::Agent)?;
     let pipeline = load_pipeline(&settings)?;
     if args.check_config {
-        return print_plan(&settings, &pipeline);
+        return plan::print_agent(&settings, &pipeline);
     }
     let runtime = signals::runtime()?;
     let end = End::listen(&runtime)?;
@@ -440,109 +439,22 @@ impl AgentHealth {
 }
 
 impl Health for AgentHealth {
-    fn trouble(&self) -> Option<String> {
+    fn stuck(&self) -> Vec<String> {
         let now = clock::now();
         let progress = self.progress.read().unwrap_or_else(PoisonError::into_inner);
-        let troubles: Vec<String> = progress
+        progress
             .iter()
             .filter_map(|progress| progress.trouble(now))
-            .collect();
-        (!troubles.is_empty()).then(|| troubles.join("\n"))
+            .collect()
+    }
+
+    fn not_ready(&self) -> Vec<String> {
+        Vec::new()
     }
 
     fn metrics(&self) -> String {
         self.events.metrics().render()
     }
-}
-
-/// What will be in force, for `--check-config`.
-pub(super) fn print_plan(settings: &Settings, pipeline: &Pipeline) -> Result<(), DaemonError> {
-    let compute = &settings.compute;
-    output::line(format_args!(
-        "host {}, state in {}",
-        settings.host,
-        settings.state_path.display()
-    ))?;
-    output::line(format_args!("gateways {}", compute.gateways.join(", ")))?;
-    for source in &pipeline.sources {
-        output::line(format_args!(
-            "source {} every {:?} to {}",
-            source.name,
-            source.interval,
-            source.sinks.join(", ")
-        ))?;
-        let pollsters: Vec<_> = pollsters_of(source, settings).collect();
-        let runs = |names: &[&str]| {
-            pollsters
-                .iter()
-                .any(|pollster| names.contains(&pollster.name()))
-        };
-        for pollster in &pollsters {
-            output::line(format_args!("  pollster {}", pollster.name()))?;
-            print_command(*pollster, settings, source.interval)?;
-        }
-        hosts::print(source, settings)?;
-        if runs(&[VERDICT, crate::pollsters::hosts::NAME]) {
-            let timeout = config::effective_timeout(source.interval, compute);
-            output::line(format_args!(
-                "  {} probes, {:?} apart, wait {timeout:?} for their reply",
-                compute.ping_count, compute.ping_interval
-            ))?;
-        }
-        if runs(&libvirt::POLLSTERS) {
-            output::line(format_args!(
-                "  asks libvirt at {}, waits {:?} for its answer",
-                settings.libvirt.uri, settings.libvirt.timeout
-            ))?;
-        }
-    }
-    for sink in &pipeline.sinks {
-        for publisher in &sink.publishers {
-            output::line(format_args!(
-                "sink {} publishes to {}",
-                sink.name,
-                publisher.path()
-            ))?;
-        }
-    }
-    if let Some(address) = settings.agent.http_listen {
-        output::line(format_args!("serves /healthz and /metrics on {address}"))?;
-    }
-    Ok(())
-}
-
-/// What a pollster runs and how long it may take. Its arguments may be secrets.
-fn print_command(
-    pollster: Listed<'_>,
-    settings: &Settings,
-    interval: Duration,
-) -> Result<(), DaemonError> {
-    let (command, asked, given, option) = match pollster {
-        Listed::Plugin(spec) => (
-            &spec.command,
-            settings.plugins.timeout,
-            plugins::effective_timeout(interval, &settings.plugins),
-            "[plugins] timeout",
-        ),
-        Listed::BuiltIn(entry) if entry.name == ipmi::NAME => (
-            &settings.ipmi.command,
-            settings.ipmi.timeout,
-            ipmi::effective_timeout(interval, &settings.ipmi),
-            "[ipmi] timeout",
-        ),
-        Listed::BuiltIn(_) => return Ok(()),
-    };
-    output::line(format_args!(
-        "    runs {} with {} arguments, killed after {given:?}",
-        command.program,
-        command.arguments.len()
-    ))?;
-    if given < asked {
-        output::line(format_args!(
-            "    which is the interval of its source: {option} is {asked:?}"
-        ))?;
-    }
-    Ok(())
 }
 
 /// Reads the pipeline, and finds meters in it that nobody polls and more probes than a round can

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use super::signals::End;
 use super::workers::Workers;
 use super::{
-    ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, files, http, logging, output, secret, signals,
+    ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, files, http, logging, output, plan, secret, signals,
 };
 use crate::clock;
 use crate::collector::batch::{self, Arrived, Batch};
@@ -37,7 +37,7 @@ const TROUBLE_AFTER: Duration = Duration::from_secs(5);
 pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
     let settings = files::load_settings(args, Purpose::Collector)?;
     if args.check_config {
-        return print_plan(&settings);
+        return plan::print_collector(&settings);
     }
     let runtime = signals::runtime()?;
     let end = End::listen(&runtime)?;
@@ -61,7 +61,7 @@ pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
 pub fn dbsync(args: &ConfigArgs) -> Result<(), DaemonError> {
     let settings = files::load_settings(args, Purpose::Collector)?;
     if args.check_config {
-        return print_plan(&settings);
+        return plan::print_collector(&settings);
     }
     files::make_state_path(&settings);
     let done = signals::runtime()?
@@ -182,33 +182,6 @@ fn bind(
     Ok(socket)
 }
 
-/// What will be in force, for `--check-config`.
-pub(super) fn print_plan(settings: &Settings) -> Result<(), DaemonError> {
-    let CollectorSettings {
-        udp_address,
-        udp_port,
-        batch_size,
-        batch_timeout,
-        http_listen,
-    } = &settings.collector;
-    match udp_address {
-        Some(ip) => output::line(format_args!(
-            "receives on udp {}",
-            SocketAddr::new(*ip, *udp_port)
-        ))?,
-        None => output::line(format_args!(
-            "receives nothing: [collector] udp_address is empty"
-        ))?,
-    }
-    output::line(format_args!(
-        "stores up to {batch_size} messages at once, after {batch_timeout:?} at the latest"
-    ))?;
-    if let Some(address) = http_listen {
-        output::line(format_args!("serves /healthz and /metrics on {address}"))?;
-    }
-    Ok(())
-}
-
 /// Stores batch after batch.
 struct Writer {
     database: Database,
@@ -302,14 +275,21 @@ impl CollectorHealth {
 }
 
 impl Health for CollectorHealth {
-    fn trouble(&self) -> Option<String> {
-        let since = (*self
+    fn stuck(&self) -> Vec<String> {
+        let since = *self
             .storing_since
             .lock()
-            .unwrap_or_else(PoisonError::into_inner))?;
-        let trying = clock::now().saturating_duration_since(since);
-        (trying >= TROUBLE_AFTER)
-            .then(|| format!("nothing could be stored for {} s", trying.as_secs()))
+            .unwrap_or_else(PoisonError::into_inner);
+        let trying = since.map(|since| clock::now().saturating_duration_since(since));
+        let too_long = trying.filter(|trying| *trying >= TROUBLE_AFTER);
+        too_long
+            .map(|trying| format!("nothing could be stored for {} s", trying.as_secs()))
+            .into_iter()
+            .collect()
+    }
+
+    fn not_ready(&self) -> Vec<String> {
+        Vec::new()
     }
 
     fn metrics(&self) -> String {

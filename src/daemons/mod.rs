@@ -16,6 +16,8 @@ mod http;
 mod logging;
 mod output;
 #[cfg(any(feature = "agent", feature = "collector"))]
+mod plan;
+#[cfg(any(feature = "agent", feature = "collector"))]
 mod secret;
 mod signals;
 #[cfg(all(feature = "agent", feature = "collector", feature = "decider"))]

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::agent::{self, Agent};
-use super::collector::{self, Collector};
+use super::collector::Collector;
 use super::signals::End;
 use super::status::{self, Format};
-use super::{ConfigArgs, DaemonError, files, http, logging, output, secret, signals};
+use super::{ConfigArgs, DaemonError, files, http, logging, output, plan, secret, signals};
 use crate::config::{LibvirtSettings, Purpose, Settings};
 use crate::events::Chain;
 use crate::model::Secret;
@@ -34,8 +34,8 @@ pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
     choose_libvirt(&mut settings.libvirt, Path::new(LIBVIRT_SOCKETS));
     let pipeline = agent::load_pipeline(&settings)?;
     if args.check_config {
-        agent::print_plan(&settings, &pipeline)?;
-        return collector::print_plan(&settings);
+        plan::print_agent(&settings, &pipeline)?;
+        return plan::print_collector(&settings);
     }
     let runtime = signals::runtime()?;
     let end = End::listen(&runtime)?;

@@ -9,26 +9,33 @@ use axum::routing::get;
 
 /// What a daemon can tell about itself.
 pub trait Health: Send + Sync + 'static {
-    /// Nothing if it works; otherwise what doesn't, in words.
-    fn trouble(&self) -> Option<String>;
+    /// What is stuck, in words; nothing if the process works. A restart may help.
+    fn stuck(&self) -> Vec<String>;
+
+    /// What keeps it from doing its job or from doing it as configured, and why, beside what is
+    /// stuck. A restart would hardly help.
+    fn not_ready(&self) -> Vec<String>;
 
     /// Its metrics in Prometheus' text format.
     fn metrics(&self) -> String;
 }
 
-/// The routes of a daemon: 200 `ok` or 503 and the trouble under `/healthz` and `/readyz`. They
-/// answer alike, because a daemon serves only once it has started, and has nothing to wait for
-/// afterwards but the end of a trouble.
+/// The routes of a daemon: 200 `ok` or 503 and the troubles, one a line, under `/healthz` (what is
+/// stuck) and `/readyz` (that, and what isn't ready).
 pub fn router(health: Arc<dyn Health>) -> Router {
     let (for_ready, for_metrics) = (Arc::clone(&health), Arc::clone(&health));
     Router::new()
         .route(
             "/healthz",
-            get(move || async move { healthz(health.as_ref()) }),
+            get(move || async move { answer(&health.stuck()) }),
         )
         .route(
             "/readyz",
-            get(move || async move { healthz(for_ready.as_ref()) }),
+            get(move || async move {
+                let mut troubles = for_ready.stuck();
+                troubles.extend(for_ready.not_ready());
+                answer(&troubles)
+            }),
         )
         .route(
             "/metrics",
@@ -36,10 +43,12 @@ pub fn router(health: Arc<dyn Health>) -> Router {
         )
 }
 
-fn healthz(health: &dyn Health) -> impl IntoResponse + use<> {
-    match health.trouble() {
-        None => (StatusCode::OK, "ok\n".to_owned()),
-        Some(trouble) => (StatusCode::SERVICE_UNAVAILABLE, format!("{trouble}\n")),
+fn answer(troubles: &[String]) -> impl IntoResponse + use<> {
+    if troubles.is_empty() {
+        (StatusCode::OK, "ok\n".to_owned())
+    } else {
+        let text = troubles.join("\n") + "\n";
+        (StatusCode::SERVICE_UNAVAILABLE, text)
     }
 }
 

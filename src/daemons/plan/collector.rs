@@ -1,0 +1,33 @@
+//! The collector's part.
+
+use std::net::SocketAddr;
+
+use crate::config::{CollectorSettings, Settings};
+use crate::daemons::{DaemonError, output};
+
+/// What a collector would run.
+pub(in crate::daemons) fn print_collector(settings: &Settings) -> Result<(), DaemonError> {
+    let CollectorSettings {
+        udp_address,
+        udp_port,
+        batch_size,
+        batch_timeout,
+        http_listen,
+    } = &settings.collector;
+    match udp_address {
+        Some(ip) => output::line(format_args!(
+            "receives on udp {}",
+            SocketAddr::new(*ip, *udp_port)
+        ))?,
+        None => output::line(format_args!(
+            "receives nothing: [collector] udp_address is empty"
+        ))?,
+    }
+    output::line(format_args!(
+        "stores up to {batch_size} messages at once, after {batch_timeout:?} at the latest"
+    ))?;
+    if let Some(address) = http_listen {
+        output::line(format_args!("serves /healthz and /metrics on {address}"))?;
+    }
+    Ok(())
+}
