@@ -20,9 +20,7 @@ use crate::pipeline::{Emitter, MeterFilter, Pipeline, Publisher, Source};
 use crate::pollsters::ping::round::PROBES_MAX;
 use crate::pollsters::schedule::{Schedule, Tick};
 use crate::pollsters::storage::{SharedMemory, names};
-use crate::pollsters::{
-    Bell, Context, Listed, Pollster, Round, TABLE, listed,
-};
+use crate::pollsters::{Bell, Context, Listed, Pollster, Round, TABLE, listed};
 use crate::publisher::queue::Queue;
 use crate::publisher::udp::UdpPublisher;
 use crate::publisher::{Outcome, Publish};
