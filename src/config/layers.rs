@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use config::{Config, ConfigError, Map, Source, Value, ValueKind};
 
+use super::draft::SecretText;
 use super::foreign;
+use super::in_force::Origin;
 use super::ini::{Document, Entry};
 use super::nearest::nearest;
 use super::options::{self, DEFAULT, Effect, OPTIONS, OptionSpec};
@@ -31,8 +33,8 @@ pub(super) type Setting = Vec<Placed>;
 pub(super) struct Placed {
     /// The text.
     pub(super) text: String,
-    /// `file:line`, or the name of a variable.
-    pub(super) origin: String,
+    /// Where.
+    pub(super) origin: Origin,
 }
 
 /// What every option that is set at all is set to.
@@ -62,7 +64,7 @@ impl Source for Layer {
                 .iter()
                 .map(|placed| {
                     let text = ValueKind::String(placed.text.clone());
-                    Value::new(Some(&placed.origin), text)
+                    Value::new(Some(&placed.origin.tag()), text)
                 })
                 .collect();
             let key = format!("{group}.{name}");
@@ -94,7 +96,7 @@ pub(super) fn merge(layers: Vec<Layer>) -> Result<Layered, ConfigError> {
 
 fn setting_of(values: Vec<Value>) -> Result<Setting, ConfigError> {
     let placed = |value: Value| {
-        let origin = value.origin().unwrap_or_default().to_owned();
+        let origin = Origin::from_tag(value.origin().unwrap_or_default());
         let text = value.into_string()?;
         Ok(Placed { text, origin })
     };
@@ -148,6 +150,42 @@ impl Sorter {
         layer
     }
 
+    /// The layer of systemd's credentials, each named `<group>.<option>`.
+    pub(super) fn credentials(&mut self, credentials: &[SecretText]) -> Layer {
+        let mut layer = Layer::default();
+        for file in credentials {
+            let credential = file.path.file_name().unwrap_or_default().to_string_lossy();
+            let credential = credential.as_ref();
+            let (group, name) = credential.split_once('.').unwrap_or((DEFAULT, credential));
+            let spec = options::find(group, name).or_else(|| options::find_deprecated(group, name));
+            if let Some(spec) = spec {
+                self.note_effect(spec);
+                let origin = Origin::Credential(credential.to_owned());
+                match file.text() {
+                    Ok(text) => {
+                        let text = text.to_owned();
+                        let placed = Placed { text, origin };
+                        layer.settings.insert((spec.group, spec.name), vec![placed]);
+                    }
+                    Err(message) => self.problems.push(
+                        Problem::new(Severity::Error, message).set_at(Some(&origin), spec.title()),
+                    ),
+                }
+            } else {
+                let mut message =
+                    "unknown credential, expected the name <group>.<option>".to_owned();
+                if let Some(meant) = nearest_title(credential) {
+                    message.push_str(&format!("; the nearest known one is {meant}"));
+                }
+                let severity = self.severity_of_unknown();
+                let about = format!("credential {}", shorten(credential));
+                self.problems
+                    .push(Problem::new(severity, message).about(about));
+            }
+        }
+        layer
+    }
+
     /// The layer of `OS_<GROUP>__<OPTION>` variables.
     pub(super) fn environment(&mut self, variables: &[(String, String)]) -> Layer {
         let mut layer = Layer::default();
@@ -161,7 +199,7 @@ impl Sorter {
                 self.note_effect(spec);
                 let placed = Placed {
                     text: text.clone(),
-                    origin: variable.clone(),
+                    origin: Origin::Variable(variable.clone()),
                 };
                 layer.settings.insert((spec.group, spec.name), vec![placed]);
             } else if is_own_section(&group) && !foreign::is_option(&group, &name) {
@@ -230,14 +268,15 @@ impl Sorter {
         self.note_effect(spec);
         let placed = Placed {
             text: entry.value.clone(),
-            origin: format!("{file}:{}", entry.line),
+            origin: Origin::File(file.into(), entry.line),
         };
         let setting = layer.settings.entry((spec.group, spec.name)).or_default();
         if let Some(before) = setting.last().filter(|_| !spec.is_multi()) {
-            let message = format!(
-                "set again; the value of {} is overridden",
-                before.origin.replacen(&format!("{file}:"), "line ", 1)
-            );
+            let before = match &before.origin {
+                Origin::File(path, line) if path.as_os_str() == file => format!("line {line}"),
+                other => other.to_string(),
+            };
+            let message = format!("set again; the value of {before} is overridden");
             self.problems.push(
                 Problem::new(Severity::Warning, message)
                     .in_file(file, Some(entry.line))
@@ -335,6 +374,15 @@ fn option_of_variable(variable: &str) -> Option<(String, String)> {
         group.to_lowercase()
     };
     Some((group, name.to_lowercase()))
+}
+
+/// The `group.option` that a credential was probably meant for.
+fn nearest_title(credential: &str) -> Option<String> {
+    let titles: Vec<String> = OPTIONS
+        .iter()
+        .map(|spec| format!("{}.{}", spec.group, spec.name))
+        .collect();
+    nearest(credential, titles.iter().map(String::as_str)).map(str::to_owned)
 }
 
 /// What an unknown option was probably meant to be.

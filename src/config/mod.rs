@@ -12,7 +12,9 @@
 use std::path::PathBuf;
 
 mod command;
+mod draft;
 mod foreign;
+mod in_force;
 mod ini;
 mod layers;
 pub(crate) mod nearest;
@@ -24,19 +26,18 @@ mod values;
 #[cfg(test)]
 pub(crate) use command::TAKEN_NAMES;
 pub use command::{CommandLine, PluginFormat, PluginSpec};
+pub use draft::{Draft, Inputs, SECRET_BYTES_MAX, SecretText};
+pub use in_force::{Origin, SetOption};
 pub use problem::{Problem, Problems, Severity};
 pub use settings::{
     AgentSettings, CentralSettings, CollectorSettings, ComputeSettings, DatabaseSettings,
     EFFECTIVE_TIMEOUT_MIN, IpmiSettings, LibvirtSettings, LogSettings, Namespace, PluginSettings,
-    Quorum, Reserved, Settings, effective_timeout,
+    ProcessSettings, Quorum, Reserved, Settings, effective_timeout,
 };
 
 pub(crate) use problem::settle;
 #[cfg(feature = "agent")]
 pub(crate) use values::is_host_name;
-
-use layers::Sorter;
-use values::Values;
 
 /// The longest file that is read, in bytes. A whole commented `ceilometer.conf` has 100 KB; a longer
 /// one is something else and is refused as a whole.
@@ -70,6 +71,9 @@ pub struct Loaded {
     pub settings: Settings,
     /// What is odd about it: warnings and notes, in the order of files and lines.
     pub warnings: Vec<Problem>,
+    /// The options that something sets, in the order of their table, and where; also those that are
+    /// set to their default.
+    pub options: Vec<SetOption>,
 }
 
 /// What a program needs of the configuration. The files are shared: a compute node may hold a copy of
@@ -104,18 +108,20 @@ impl Purpose {
         }
     }
 
-    fn tolerates(self, problem: &Problem) -> bool {
-        let option = problem.option.as_deref().unwrap_or_default();
-        self.unused_groups()
+    fn uses(self, title: &str) -> bool {
+        !self
+            .unused_groups()
             .iter()
-            .any(|group| option.starts_with(group))
+            .any(|group| title.starts_with(group))
+    }
+
+    fn tolerates(self, problem: &Problem) -> bool {
+        !self.uses(problem.option.as_deref().unwrap_or_default())
     }
 }
 
-/// Reads files, each above the one before it, and `OS_<GROUP>__<OPTION>` variables above them all.
-///
-/// `host_name` is the node's name unless an option says otherwise. With `strict`, sections and
-/// options that nobody knows are errors.
+/// Reads files, each above the one before it, and `OS_<GROUP>__<OPTION>` variables above them all:
+/// for whoever has no credentials and no files with secrets beside them. See [`Draft`].
 pub fn load(
     purpose: Purpose,
     files: &[ConfigText],
@@ -123,72 +129,11 @@ pub fn load(
     host_name: &str,
     strict: bool,
 ) -> Result<Loaded, Problems> {
-    let paths: Vec<PathBuf> = files.iter().map(|file| file.path.clone()).collect();
-    let mut problems = Vec::new();
-    let layered = match layers::merge(sort(files, environment, strict, &mut problems)) {
-        Ok(layered) => layered,
-        Err(error) => {
-            let message = format!("can't merge the files: {error}");
-            problems.push(Problem::new(Severity::Error, message));
-            return Err(Problems::new(problems));
-        }
+    let inputs = Inputs {
+        files,
+        credentials: &[],
+        environment,
+        strict,
     };
-    let mut values = Values::read(&layered, &paths);
-    let settings = settings::build(&mut values, host_name);
-    problems.append(&mut values.problems);
-    for problem in &mut problems {
-        if problem.severity == Severity::Error && !strict && purpose.tolerates(problem) {
-            problem.severity = Severity::Warning;
-        }
-    }
-    problems.sort_by_key(|problem| place(problem, &paths));
-    match settings {
-        Ok(settings) => {
-            settle(settings, problems).map(|(settings, warnings)| Loaded { settings, warnings })
-        }
-        Err(mismatch) => {
-            problems.push(Problem::new(Severity::Error, mismatch.to_string()));
-            Err(Problems::new(problems))
-        }
-    }
-}
-
-/// Makes the layers, lowest first.
-fn sort(
-    files: &[ConfigText],
-    environment: &[(String, String)],
-    strict: bool,
-    problems: &mut Vec<Problem>,
-) -> Vec<layers::Layer> {
-    let mut sorter = Sorter::new(strict);
-    let mut all: Vec<layers::Layer> = Vec::new();
-    for file in files {
-        if file.text.len() > FILE_BYTES_MAX {
-            let message = format!(
-                "found {} bytes, expected {FILE_BYTES_MAX} at most",
-                file.text.len()
-            );
-            problems.push(Problem::new(Severity::Error, message).in_file(&file.path, None));
-            continue;
-        }
-        let document = ini::read(&file.text);
-        problems.extend(document.faults.iter().map(|fault| {
-            Problem::new(Severity::Error, fault.kind.to_string())
-                .in_file(&file.path, Some(fault.line))
-        }));
-        all.push(sorter.file(&file.path.to_string_lossy(), &document, all.last()));
-    }
-    all.push(sorter.environment(environment));
-    problems.extend(sorter.finish());
-    all
-}
-
-/// Problems are told in the order of files and lines, what is in no file last.
-fn place(problem: &Problem, files: &[PathBuf]) -> (usize, usize) {
-    let file = problem.file.as_ref().and_then(|file| {
-        files
-            .iter()
-            .position(|known| known.to_string_lossy() == file.to_string_lossy())
-    });
-    (file.unwrap_or(usize::MAX), problem.line.unwrap_or(0))
+    Draft::read(purpose, &inputs)?.check(host_name, &[])
 }

@@ -2,7 +2,7 @@
 //! set, which older names it answers to, and what to tell a tired operator about it.
 
 /// One option.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct OptionSpec {
     /// The section, as it is written in a file.
     pub group: &'static str,
@@ -139,6 +139,13 @@ pub fn find_deprecated(group: &str, name: &str) -> Option<&'static OptionSpec> {
 pub fn same_group(a: &str, b: &str) -> bool {
     a == b || (a != DEFAULT && b != DEFAULT && a.eq_ignore_ascii_case(b))
 }
+
+/// The secrets that may stand in files of their own: section, option, and the option beside it that
+/// names the file.
+pub(super) const IN_FILES: &[(&str, &str, &str)] = &[
+    ("publisher", "telemetry_secret", "telemetry_secret_file"),
+    ("database", "connection", "connection_file"),
+];
 
 /// The section that every file has.
 pub const DEFAULT: &str = "DEFAULT";

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::in_force::Origin;
+
 /// How much a problem matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
@@ -72,6 +74,20 @@ impl Problem {
     pub fn about(mut self, option: impl Into<String>) -> Self {
         self.option = Some(option.into());
         self
+    }
+}
+
+impl Problem {
+    /// The same problem, about an option's value that comes from there.
+    #[must_use]
+    pub(super) fn set_at(self, origin: Option<&Origin>, title: String) -> Self {
+        match origin {
+            None => self.about(title),
+            Some(Origin::File(path, line)) => self.in_file(path, Some(*line)).about(title),
+            Some(Origin::SecretFile(path)) => self.in_file(path, None).about(title),
+            Some(Origin::Variable(name)) => self.about(format!("{title} from {name}")),
+            Some(Origin::Credential(name)) => self.about(format!("{title} from credential {name}")),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Pure. The checked settings that the daemons are built from, and the checks that need more than
 //! one option.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -190,6 +191,18 @@ pub enum Quorum {
     AtLeast(usize),
 }
 
+impl fmt::Display for Quorum {
+    /// As it is written in a file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Quorum::Any => f.write_str("any"),
+            Quorum::Majority => f.write_str("majority"),
+            Quorum::All => f.write_str("all"),
+            Quorum::AtLeast(least) => write!(f, "{least}"),
+        }
+    }
+}
+
 impl Quorum {
     /// The number of gateways that must answer, of `n` configured ones. At least one: with no
     /// gateway nothing can be called reachable.
@@ -274,6 +287,24 @@ pub struct DatabaseSettings {
     pub connection: Secret,
     /// How long samples are kept; None for ever.
     pub retention: Option<Duration>,
+}
+
+impl DatabaseSettings {
+    /// The URL for people: without a password, and without parameters, which may be one.
+    pub fn shown(&self) -> String {
+        let url = self.connection.expose();
+        let url = url.split_once('?').map_or(url, |(url, _)| url);
+        let Some((scheme, rest)) = url.split_once("://") else {
+            return "set, not shown".to_owned();
+        };
+        match rest.rsplit_once('@') {
+            Some((user, place)) => {
+                let user = user.split_once(':').map_or(user, |(user, _)| user);
+                format!("{scheme}://{user}@{place}")
+            }
+            None => format!("{scheme}://{rest}"),
+        }
+    }
 }
 
 /// How long the last probe of a round is really waited for: `ping_timeout`, or what the interval of

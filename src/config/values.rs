@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::command::{self, CommandLine, PluginSpec};
+use super::in_force::{Origin, SetOption};
 use super::layers::{Layered, Placed, Setting};
 use super::options::{self, DEFAULT, Kind, OPTIONS, OptionSpec};
 use super::problem::{Problem, Severity};
@@ -34,6 +35,8 @@ pub(super) struct Values<'a> {
     layered: &'a Layered,
     files: &'a [PathBuf],
     parsed: HashMap<(&'static str, &'static str), Parsed>,
+    /// What is set, in the order of the table.
+    pub(super) set: Vec<SetOption>,
     /// What is wrong so far.
     pub(super) problems: Vec<Problem>,
 }
@@ -109,24 +112,28 @@ readers! {
 }
 
 impl<'a> Values<'a> {
-    /// Reads all options; `files` are the paths behind the origins in `layered`.
-    pub(super) fn read(layered: &'a Layered, files: &'a [PathBuf]) -> Self {
-        let mut values = Values {
+    /// Nothing read yet; `files` are the paths behind the origins in `layered`.
+    pub(super) fn new(layered: &'a Layered, files: &'a [PathBuf]) -> Self {
+        Values {
             layered,
             files,
             parsed: HashMap::new(),
+            set: Vec::new(),
             problems: Vec::new(),
-        };
+        }
+    }
+
+    /// Reads all options.
+    pub(super) fn read(layered: &'a Layered, files: &'a [PathBuf]) -> Self {
+        let mut values = Values::new(layered, files);
         let nothing = Layered::new();
-        let defaults = Values {
-            layered: &nothing,
-            files,
-            parsed: HashMap::new(),
-            problems: Vec::new(),
-        };
+        let defaults = Values::new(&nothing, files);
         for spec in OPTIONS {
             let parsed = match values.parse(spec) {
-                Ok(parsed) => Some(parsed),
+                Ok(parsed) => {
+                    values.note_set(spec, &parsed);
+                    Some(parsed)
+                }
                 Err(failures) => {
                     for failure in failures {
                         values.report_at(Severity::Error, spec, failure);
@@ -141,6 +148,54 @@ impl<'a> Values<'a> {
         values
     }
 
+    /// Remembers what an option is set to and where, if it is set.
+    fn note_set(&mut self, spec: &'static OptionSpec, parsed: &Parsed) {
+        let Some(setting) = self.setting(spec.group, spec.name) else {
+            return;
+        };
+        let is_default = self.default_of(spec).as_ref() == Ok(parsed);
+        let set_option = |(value, shown): (String, String), placed: &Placed| SetOption {
+            spec,
+            value: Secret::new(value),
+            shown,
+            origin: placed.origin.clone(),
+            is_default,
+        };
+        match parsed {
+            Parsed::Plugins(plugins) => {
+                let each = plugins
+                    .iter()
+                    .map(|plugin| (plugin_text(plugin), plugin_shown(plugin)))
+                    .zip(setting);
+                self.set
+                    .extend(each.map(|(text, placed)| set_option(text, placed)));
+            }
+            parsed => {
+                let text = plain(parsed);
+                let shown = shown_value(parsed, &text);
+                let last = setting.last();
+                self.set
+                    .extend(last.map(|placed| set_option((text, shown), placed)));
+            }
+        }
+    }
+
+    /// What an option would be if nothing set it.
+    fn default_of(&self, spec: &OptionSpec) -> Result<Parsed, String> {
+        if spec.kind == Kind::Plugins {
+            return Ok(Parsed::Plugins(Vec::new()));
+        }
+        self.parse_text(spec, spec.default, None)
+    }
+
+    /// The file that an option names, if it names one and rightly.
+    pub(super) fn named_file(&self, group: &str, name: &str) -> Option<PathBuf> {
+        match self.parse(options::find(group, name)?).ok()? {
+            Parsed::File(path) => path,
+            _ => None,
+        }
+    }
+
     /// Adds a problem about an option, at the place where it is set.
     pub(super) fn report(
         &mut self,
@@ -149,38 +204,43 @@ impl<'a> Values<'a> {
         name: &str,
         message: impl Into<String>,
     ) {
-        let origin = self.origin(group, name);
+        let origin = self.origin(group, name).cloned();
         self.push(
             severity,
             format!("[{group}] {name}"),
-            origin,
+            origin.as_ref(),
             message.into(),
         );
     }
 
     fn report_at(&mut self, severity: Severity, spec: &OptionSpec, failure: Failure<'_>) {
-        let origin = self.origin_of(failure.placed);
-        self.push(severity, spec.title(), origin, failure.message);
+        let origin = &failure.placed.origin;
+        self.push(severity, spec.title(), Some(origin), failure.message);
     }
 
-    fn push(&mut self, severity: Severity, title: String, origin: Origin, message: String) {
-        let problem = Problem::new(severity, message);
-        self.problems.push(match origin {
-            Origin::Default => problem.about(title),
-            Origin::Variable(variable) => problem.about(format!("{title} from {variable}")),
-            Origin::File(file, line) => problem.in_file(file, line).about(title),
-        });
+    fn push(
+        &mut self,
+        severity: Severity,
+        title: String,
+        origin: Option<&Origin>,
+        message: String,
+    ) {
+        self.problems
+            .push(Problem::new(severity, message).set_at(origin, title));
     }
 
     /// The directory where a relative path in this option starts: that of the file that holds it,
     /// else that of the first file.
     pub(super) fn base(&self, group: &str, name: &str) -> PathBuf {
-        let file = match self.origin(group, name) {
-            Origin::File(file, _) => Some(file),
-            Origin::Default | Origin::Variable(_) => self.files.first().cloned(),
+        self.base_of(self.origin(group, name))
+    }
+
+    fn base_of(&self, origin: Option<&Origin>) -> PathBuf {
+        let file = match origin {
+            Some(Origin::File(file, _) | Origin::SecretFile(file)) => Some(file),
+            Some(Origin::Credential(_) | Origin::Variable(_)) | None => self.files.first(),
         };
-        file.as_deref()
-            .and_then(Path::parent)
+        file.and_then(|file| file.parent())
             .map(Path::to_path_buf)
             .unwrap_or_default()
     }
@@ -190,22 +250,10 @@ impl<'a> Values<'a> {
         self.layered.get(&(spec.group, spec.name))
     }
 
-    fn origin(&self, group: &str, name: &str) -> Origin {
+    fn origin(&self, group: &str, name: &str) -> Option<&'a Origin> {
         self.setting(group, name)
             .and_then(|setting| setting.last())
-            .map_or(Origin::Default, |placed| self.origin_of(placed))
-    }
-
-    fn origin_of(&self, placed: &Placed) -> Origin {
-        let place = placed.origin.rsplit_once(':');
-        let file = place.and_then(|(file, line)| {
-            let is_it = |path: &&PathBuf| path.to_string_lossy() == file;
-            Some((self.files.iter().find(is_it)?.clone(), line.parse().ok()))
-        });
-        match file {
-            Some((file, line)) => Origin::File(file, line),
-            None => Origin::Variable(placed.origin.clone()),
-        }
+            .map(|placed| &placed.origin)
     }
 
     /// Reads one option. An unset one fails without a word: its default is wrong only through
@@ -213,15 +261,12 @@ impl<'a> Values<'a> {
     /// all kept, of everything else the last.
     fn parse(&self, spec: &OptionSpec) -> Result<Parsed, Vec<Failure<'a>>> {
         let Some(setting) = self.setting(spec.group, spec.name) else {
-            if spec.kind == Kind::Plugins {
-                return Ok(Parsed::Plugins(Vec::new()));
-            }
-            return self.parse_text(spec, spec.default).map_err(|_| Vec::new());
+            return self.default_of(spec).map_err(|_| Vec::new());
         };
         let mut last = Parsed::Words(Vec::new());
         let mut failures = Vec::new();
         for placed in setting {
-            match self.parse_text(spec, &placed.text) {
+            match self.parse_text(spec, &placed.text, Some(&placed.origin)) {
                 Ok(parsed) => match join(&mut last, parsed) {
                     Ok(()) => {}
                     Err(message) => failures.push(Failure { placed, message }),
@@ -236,9 +281,18 @@ impl<'a> Values<'a> {
         }
     }
 
-    fn parse_text(&self, spec: &OptionSpec, text: &str) -> Result<Parsed, String> {
-        let expanded = self.expand(spec, text, &mut { SUBSTITUTIONS_MAX })?;
-        let base = self.base(spec.group, spec.name);
+    fn parse_text(
+        &self,
+        spec: &OptionSpec,
+        text: &str,
+        origin: Option<&Origin>,
+    ) -> Result<Parsed, String> {
+        let expanded = if origin.is_some_and(Origin::is_literal) {
+            text.to_owned()
+        } else {
+            self.expand(spec, text, &mut { SUBSTITUTIONS_MAX })?
+        };
+        let base = self.base_of(origin);
         parse_kind(spec.kind, &expanded, &base).map_err(|wrong| {
             // What is shown is the text of the file: the substituted one may hold a secret.
             let part = wrong.found.filter(|found| text.contains(found.as_str()));
@@ -301,7 +355,12 @@ impl<'a> Values<'a> {
             Some(setting) => setting.last().map_or("", |placed| placed.text.as_str()),
             None => found.default,
         };
-        let text = self.expand(found, text, budget)?;
+        let origin = self.origin(found.group, found.name);
+        let text = if origin.is_some_and(Origin::is_literal) {
+            text.to_owned()
+        } else {
+            self.expand(found, text, budget)?
+        };
         let is_set_file = found.kind == Kind::File && !text.is_empty();
         if found.kind == Kind::Path || is_set_file {
             let path = self.base(found.group, found.name).join(text);
@@ -333,13 +392,6 @@ fn join(before: &mut Parsed, parsed: Parsed) -> Result<(), String> {
         all.push(plugin.clone());
     }
     Ok(())
-}
-
-/// Where a value comes from.
-enum Origin {
-    Default,
-    Variable(String),
-    File(PathBuf, Option<usize>),
 }
 
 /// A text that was given to an option and is wrong.
@@ -388,6 +440,102 @@ fn wrong_value(kind: Kind, found: &str, expected: &str) -> String {
 
 fn is_secret(kind: Kind) -> bool {
     matches!(kind, Kind::Secret | Kind::Connection | Kind::Command)
+}
+
+/// A value as it is written plainly.
+fn plain(parsed: &Parsed) -> String {
+    match parsed {
+        Parsed::Text(text) => text.clone(),
+        Parsed::Secret(secret) => secret.expose().to_owned(),
+        Parsed::Path(path) => path.to_string_lossy().into_owned(),
+        Parsed::File(path) => path
+            .as_deref()
+            .map_or_else(String::new, |path| path.to_string_lossy().into_owned()),
+        Parsed::Bool(truth) => truth.to_string(),
+        Parsed::Int(number) => number.to_string(),
+        Parsed::Float(number) => number.to_string(),
+        Parsed::Seconds(time) => time.as_secs_f64().to_string(),
+        Parsed::Words(words) => words.join(", "),
+        Parsed::Sources(addresses) => joined(addresses),
+        Parsed::Address(address) => address.map_or_else(String::new, |one| one.to_string()),
+        Parsed::Listen(address) => address.map_or_else(String::new, |one| one.to_string()),
+        Parsed::Tags(tags) => {
+            let tags: Vec<String> = tags.iter().map(|(k, v)| format!("{k}:{v}")).collect();
+            tags.join(", ")
+        }
+        Parsed::Quorum(quorum) => quorum.to_string(),
+        Parsed::Command(command) => command_text(command),
+        Parsed::Plugins(plugins) => {
+            let plugins: Vec<String> = plugins.iter().map(plugin_text).collect();
+            plugins.join(", ")
+        }
+    }
+}
+
+/// A value for people, given as it is written plainly.
+fn shown_value(parsed: &Parsed, plain: &str) -> String {
+    match parsed {
+        _ if plain.is_empty() => "nothing".to_owned(),
+        Parsed::Secret(_) => "set, not shown".to_owned(),
+        Parsed::Command(command) => command_shown(command),
+        _ => printable(plain),
+    }
+}
+
+fn plugin_shown(plugin: &PluginSpec) -> String {
+    let format = plugin.format.as_str();
+    format!(
+        "{} {format} {}",
+        plugin.name,
+        command_shown(&plugin.command)
+    )
+}
+
+fn command_shown(command: &CommandLine) -> String {
+    let program = printable(&command.program);
+    match command.arguments.len() {
+        0 => program,
+        1 => format!("{program}, 1 argument not shown"),
+        more => format!("{program}, {more} arguments not shown"),
+    }
+}
+
+/// The text on one line: a terminal must not take a value for a command to itself.
+fn printable(text: &str) -> String {
+    let plain = |c: char| {
+        if c.is_control() {
+            c.escape_debug().to_string()
+        } else {
+            c.to_string()
+        }
+    };
+    text.chars().map(plain).collect()
+}
+
+fn joined<T: ToString>(items: &[T]) -> String {
+    let items: Vec<String> = items.iter().map(ToString::to_string).collect();
+    items.join(", ")
+}
+
+fn plugin_text(plugin: &PluginSpec) -> String {
+    let format = plugin.format.as_str();
+    format!("{} {format} {}", plugin.name, command_text(&plugin.command))
+}
+
+/// A word with blanks gets its quotes back.
+fn command_text(command: &CommandLine) -> String {
+    let arguments = command.arguments.iter().map(Secret::expose);
+    let words = std::iter::once(command.program.as_str()).chain(arguments);
+    let words: Vec<String> = words
+        .map(|word| {
+            if word.is_empty() || word.contains(char::is_whitespace) {
+                format!("\"{word}\"")
+            } else {
+                word.to_owned()
+            }
+        })
+        .collect();
+    words.join(" ")
 }
 
 /// Takes the name of `$name` or `${name}` off the text after the dollar sign.

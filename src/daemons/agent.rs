@@ -13,7 +13,7 @@ use super::{
     plan, secret, signals,
 };
 use crate::clock;
-use crate::config::{Problem, Problems, Purpose, Settings, Severity};
+use crate::config::{Loaded, Problem, Problems, Purpose, Settings, Severity};
 use crate::events::AgentEvents;
 use crate::model::{Sample, Secret, meters};
 use crate::pipeline::{Emitter, MeterFilter, Pipeline, Publisher, Source};
@@ -33,10 +33,12 @@ const STUCK_MIN: Duration = Duration::from_secs(5);
 
 /// Runs the agent until it is told to end.
 pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
-    let settings = files::load_settings(args, Purpose::Agent)?;
+    let Loaded {
+        settings, options, ..
+    } = files::load_settings(args, Purpose::Agent)?;
     let pipeline = load_pipeline(&settings)?;
     if args.check_config {
-        return plan::print_agent(&settings, &pipeline);
+        return plan::print_agent(&settings, &pipeline, &options);
     }
     let runtime = signals::runtime()?;
     let end = End::listen(&runtime)?;

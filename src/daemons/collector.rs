@@ -15,7 +15,7 @@ use super::{
 use crate::clock;
 use crate::collector::batch::{self, Arrived, Batch};
 use crate::collector::udp::{RECEIVE_BUFFER, UdpReceiver};
-use crate::config::{CollectorSettings, Purpose, Settings};
+use crate::config::{CollectorSettings, Loaded, Purpose, Settings};
 use crate::events::CollectorEvents;
 use crate::model::{Received, Secret};
 use crate::storage::{Database, StoreError, StoreReport};
@@ -35,9 +35,11 @@ const TROUBLE_AFTER: Duration = Duration::from_secs(5);
 
 /// Runs the collector until it is told to end.
 pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
-    let settings = files::load_settings(args, Purpose::Collector)?;
+    let Loaded {
+        settings, options, ..
+    } = files::load_settings(args, Purpose::Collector)?;
     if args.check_config {
-        return plan::print_collector(&settings);
+        return plan::print_collector(&settings, &options);
     }
     let runtime = signals::runtime()?;
     let end = End::listen(&runtime)?;
@@ -59,9 +61,11 @@ pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
 
 /// Creates or migrates the database's tables.
 pub fn dbsync(args: &ConfigArgs) -> Result<(), DaemonError> {
-    let settings = files::load_settings(args, Purpose::Collector)?;
+    let Loaded {
+        settings, options, ..
+    } = files::load_settings(args, Purpose::Collector)?;
     if args.check_config {
-        return plan::print_collector(&settings);
+        return plan::print_database(&settings, &options);
     }
     files::make_state_path(&settings);
     let done = signals::runtime()?

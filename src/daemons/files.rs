@@ -1,29 +1,66 @@
 //! Reads the configuration's files for the modules that only know texts.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{ConfigArgs, DaemonError, output};
-use crate::config::{self, ConfigText, Problem, Purpose, Settings};
+#[cfg(feature = "collector")]
+use crate::config::Settings;
+use crate::config::{
+    ConfigText, Draft, FILE_BYTES_MAX, Inputs, Loaded, Problem, Purpose, SECRET_BYTES_MAX,
+    SecretText,
+};
 
-/// Reads and checks the configuration: files in the order given, then the files of directories,
-/// then the environment.
-pub fn load_settings(args: &ConfigArgs, purpose: Purpose) -> Result<Settings, DaemonError> {
+/// The variable by which systemd says where a unit's credentials are.
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+/// The mode's bit that lets every user read.
+const READ_BY_OTHERS: u32 = 0o004;
+
+/// The usual way of [`load`]: says what is odd on stderr.
+pub fn load_settings(args: &ConfigArgs, purpose: Purpose) -> Result<Loaded, DaemonError> {
+    let loaded = load(args, purpose)?;
+    print(&loaded.warnings);
+    Ok(loaded)
+}
+
+/// Reads and checks the configuration: files in the order given, then the files of directories, then
+/// systemd's credentials, then the environment. It says nothing.
+pub(super) fn load(args: &ConfigArgs, purpose: Purpose) -> Result<Loaded, DaemonError> {
     let mut paths = args.config_file.clone();
     for folder in &args.config_dir {
         paths.extend(files_in(folder)?);
     }
-    let texts = paths
+    let files = paths
         .iter()
         .map(|path| read(path))
         .collect::<Result<Vec<_>, _>>()?;
     let environment: Vec<(String, String)> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let loaded = config::load(purpose, &texts, &environment, &host_name(), args.strict)
-        .map_err(DaemonError::Config)?;
-    print(&loaded.warnings);
-    Ok(loaded.settings)
+    let credentials = match std::env::var_os(CREDENTIALS) {
+        Some(folder) => sorted(Path::new(&folder))?
+            .iter()
+            .map(|path| secret(path))
+            .collect(),
+        None => Vec::new(),
+    };
+    let inputs = Inputs {
+        files: &files,
+        credentials: &credentials,
+        environment: &environment,
+        strict: args.strict,
+    };
+    let draft = Draft::read(purpose, &inputs).map_err(DaemonError::Config)?;
+    let secrets: Vec<SecretText> = draft
+        .secret_files()
+        .iter()
+        .map(|path| secret(path))
+        .collect();
+    draft
+        .check(&host_name(), &secrets)
+        .map_err(DaemonError::Config)
 }
 
 /// Reads the pipeline file that the settings name.
@@ -57,7 +94,7 @@ pub(super) fn make_state_path(settings: &Settings) {
 }
 
 /// A file that can't be read.
-pub fn read_error(path: &Path, source: std::io::Error) -> DaemonError {
+pub fn read_error(path: &Path, source: io::Error) -> DaemonError {
     DaemonError::Read {
         path: path.to_owned(),
         source,
@@ -65,11 +102,40 @@ pub fn read_error(path: &Path, source: std::io::Error) -> DaemonError {
 }
 
 fn read(path: &Path) -> Result<ConfigText, DaemonError> {
-    let bytes = fs::read(path).map_err(|error| read_error(path, error))?;
+    let bytes = read_bounded(path, FILE_BYTES_MAX).map_err(|error| read_error(path, error))?;
     // A stray byte in a comment must not keep a node unwatched; in a value it will be found odd.
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     Ok(ConfigText { path, text })
+}
+
+/// What is in a file, and at most one byte more than is accepted, which is enough to refuse it.
+fn read_bounded(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    File::open(path)?.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A file that holds the value of one option.
+fn secret(path: &Path) -> SecretText {
+    let metadata = fs::metadata(path);
+    let is_public = metadata
+        .as_ref()
+        .is_ok_and(|found| found.permissions().mode() & READ_BY_OTHERS != 0);
+    let found = metadata.and_then(|metadata| {
+        // A pipe might never answer.
+        if metadata.is_file() {
+            read_bounded(path, SECRET_BYTES_MAX)
+        } else {
+            Err(io::Error::other("it is no regular file"))
+        }
+    });
+    SecretText {
+        path: path.to_owned(),
+        found: found.map_err(|error| error.to_string()),
+        is_public,
+    }
 }
 
 /// Says on stderr what is odd about a file that can be used.
@@ -79,15 +145,22 @@ pub(super) fn print(problems: &[Problem]) {
     }
 }
 
+/// The configuration files of a directory, in the order of their names; hidden ones are an editor's.
 fn files_in(folder: &Path) -> Result<Vec<PathBuf>, DaemonError> {
+    let mut paths = sorted(folder)?;
+    paths.retain(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.ends_with(".conf") && !name.starts_with('.')
+    });
+    Ok(paths)
+}
+
+fn sorted(folder: &Path) -> Result<Vec<PathBuf>, DaemonError> {
     let entries = fs::read_dir(folder).map_err(|error| read_error(folder, error))?;
-    let mut paths: Vec<PathBuf> = entries
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "conf")
-        })
-        .collect();
+    let mut paths = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| read_error(folder, error))?;
     paths.sort();
     Ok(paths)
 }

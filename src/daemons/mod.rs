@@ -15,7 +15,6 @@ mod http;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod logging;
 mod output;
-#[cfg(any(feature = "agent", feature = "collector"))]
 mod plan;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod secret;

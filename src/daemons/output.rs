@@ -15,7 +15,6 @@ pub(super) fn write(text: &str) -> Result<(), DaemonError> {
 }
 
 /// Writes a line to stdout.
-#[cfg(any(feature = "agent", feature = "collector"))]
 pub(super) fn line(text: fmt::Arguments<'_>) -> Result<(), DaemonError> {
     write(&format!("{text}\n"))
 }

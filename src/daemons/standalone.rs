@@ -11,7 +11,7 @@ use super::collector::Collector;
 use super::signals::End;
 use super::status::{self, Format};
 use super::{ConfigArgs, DaemonError, files, http, logging, output, plan, secret, signals};
-use crate::config::{LibvirtSettings, Purpose, Settings};
+use crate::config::{LibvirtSettings, Loaded, Purpose, Settings};
 use crate::events::Chain;
 use crate::model::Secret;
 use crate::storage::Database;
@@ -30,12 +30,15 @@ const TEST_DRIVER: &str = "test:///default";
 
 /// Runs both until it is told to end.
 pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
-    let mut settings = files::load_settings(args, Purpose::Everything)?;
+    let Loaded {
+        mut settings,
+        options,
+        ..
+    } = files::load_settings(args, Purpose::Everything)?;
     choose_libvirt(&mut settings.libvirt, Path::new(LIBVIRT_SOCKETS));
     let pipeline = agent::load_pipeline(&settings)?;
     if args.check_config {
-        plan::print_agent(&settings, &pipeline)?;
-        return plan::print_collector(&settings);
+        return plan::print_standalone(&settings, &pipeline, &options);
     }
     let runtime = signals::runtime()?;
     let end = End::listen(&runtime)?;

@@ -4,8 +4,8 @@ use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use super::signals::End;
-use super::{ConfigArgs, DaemonError, files, output, signals};
-use crate::config::Purpose;
+use super::{ConfigArgs, DaemonError, files, output, plan, signals};
+use crate::config::{Loaded, Purpose};
 use crate::model::Secret;
 use crate::status::{self, FleetView, TableOptions};
 use crate::storage::Database;
@@ -24,12 +24,13 @@ pub enum Format {
 
 /// Shows it once, or again and again.
 pub fn run(args: &ConfigArgs, format: Format, watch: Option<Duration>) -> Result<(), DaemonError> {
-    let connection = files::load_settings(args, Purpose::Operator)?
-        .database
-        .connection;
+    let Loaded {
+        settings, options, ..
+    } = files::load_settings(args, Purpose::Operator)?;
     if args.check_config {
-        return output::write("the configuration can be used\n");
+        return plan::print_database(&settings, &options);
     }
+    let connection = settings.database.connection;
     let runtime = signals::runtime()?;
     match watch {
         None => runtime.block_on(show(&connection, format)),

@@ -10,10 +10,7 @@ use crate::pollsters::storage::VERDICT;
 use crate::pollsters::{Listed, ipmi, libvirt, plugins};
 
 /// What an agent would run.
-pub(in crate::daemons) fn print_agent(
-    settings: &Settings,
-    pipeline: &Pipeline,
-) -> Result<(), DaemonError> {
+pub(super) fn print(settings: &Settings, pipeline: &Pipeline) -> Result<(), DaemonError> {
     let compute = &settings.compute;
     output::line(format_args!(
         "host {}, state in {}",

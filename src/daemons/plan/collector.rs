@@ -2,18 +2,18 @@
 
 use std::net::SocketAddr;
 
-use crate::config::{CollectorSettings, Settings};
+use crate::config::CollectorSettings;
 use crate::daemons::{DaemonError, output};
 
-/// What a collector would run.
-pub(in crate::daemons) fn print_collector(settings: &Settings) -> Result<(), DaemonError> {
+/// What a collector would receive and serve.
+pub(super) fn print(settings: &CollectorSettings) -> Result<(), DaemonError> {
     let CollectorSettings {
         udp_address,
         udp_port,
         batch_size,
         batch_timeout,
         http_listen,
-    } = &settings.collector;
+    } = settings;
     match udp_address {
         Some(ip) => output::line(format_args!(
             "receives on udp {}",
