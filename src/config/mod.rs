@@ -11,6 +11,7 @@
 
 use std::path::PathBuf;
 
+mod change;
 mod command;
 mod foreign;
 mod ini;
@@ -21,6 +22,7 @@ mod problem;
 mod settings;
 mod values;
 
+pub use change::{Change, change};
 #[cfg(test)]
 pub(crate) use command::TAKEN_NAMES;
 pub use command::{CommandLine, PluginFormat, PluginSpec};
@@ -28,7 +30,7 @@ pub use problem::{Problem, Problems, Severity};
 pub use settings::{
     AgentSettings, CentralSettings, CollectorSettings, ComputeSettings, DatabaseSettings,
     EFFECTIVE_TIMEOUT_MIN, IpmiSettings, LibvirtSettings, LogSettings, Namespace, PluginSettings,
-    Quorum, Reserved, Settings, effective_timeout,
+    ProcessSettings, Quorum, Reserved, Settings, effective_timeout,
 };
 
 pub(crate) use problem::settle;

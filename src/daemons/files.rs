@@ -4,11 +4,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{ConfigArgs, DaemonError, output};
-use crate::config::{self, ConfigText, Problem, Purpose, Settings};
+use crate::config::{self, ConfigText, Loaded, Problem, Purpose, Settings};
 
 /// Reads and checks the configuration: files in the order given, then the files of directories,
 /// then the environment.
 pub fn load_settings(args: &ConfigArgs, purpose: Purpose) -> Result<Settings, DaemonError> {
+    let loaded = load(args, purpose)?;
+    print(&loaded.warnings);
+    Ok(loaded.settings)
+}
+
+/// The same, with what is odd about it.
+pub(super) fn load(args: &ConfigArgs, purpose: Purpose) -> Result<Loaded, DaemonError> {
     let mut paths = args.config_file.clone();
     for folder in &args.config_dir {
         paths.extend(files_in(folder)?);
@@ -20,20 +27,24 @@ pub fn load_settings(args: &ConfigArgs, purpose: Purpose) -> Result<Settings, Da
     let environment: Vec<(String, String)> = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect();
-    let loaded = config::load(purpose, &texts, &environment, &host_name(), args.strict)
-        .map_err(DaemonError::Config)?;
-    print(&loaded.warnings);
-    Ok(loaded.settings)
+    config::load(purpose, &texts, &environment, &host_name(), args.strict)
+        .map_err(DaemonError::Config)
 }
 
-/// Reads the pipeline file that the settings name.
+/// Reads the pipeline file that the settings name; gives back what is odd about it as well.
 #[cfg(feature = "agent")]
-pub(super) fn load_pipeline(path: &Path) -> Result<crate::pipeline::Pipeline, DaemonError> {
+pub(super) fn load_pipeline(
+    path: &Path,
+) -> Result<(crate::pipeline::Pipeline, Vec<Problem>), DaemonError> {
     let text = read(path)?;
-    let (pipeline, warnings) =
-        crate::pipeline::parse(&text.path, &text.text).map_err(DaemonError::Config)?;
-    print(&warnings);
-    Ok(pipeline)
+    crate::pipeline::parse(&text.path, &text.text).map_err(DaemonError::Config)
+}
+
+/// What a file holds, shortened so that two looks can be compared; None if it can't be read.
+#[cfg(feature = "agent")]
+pub(super) fn fingerprint(path: &Path) -> Option<[u8; 32]> {
+    use sha2::{Digest, Sha256};
+    Some(Sha256::digest(fs::read(path).ok()?).into())
 }
 
 /// Reads the list of hosts to look at into `list`; gives back what is odd or wrong about it.

@@ -7,6 +7,8 @@ pub mod agent;
 mod agent_state;
 #[cfg(feature = "collector")]
 pub mod collector;
+#[cfg(any(feature = "agent", feature = "collector"))]
+mod configuration;
 mod files;
 #[cfg(feature = "agent")]
 mod hosts;
@@ -17,6 +19,8 @@ mod logging;
 mod output;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod plan;
+#[cfg(any(feature = "agent", feature = "collector"))]
+mod reload;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod secret;
 mod signals;
@@ -33,6 +37,8 @@ use std::time::Duration;
 
 use crate::config::Problems;
 
+#[cfg(any(feature = "agent", feature = "collector"))]
+use configuration::Configuration;
 pub use files::{load_settings, read_error};
 pub use stop::Stop;
 
