@@ -1,6 +1,7 @@
 //! Pure. What a reload makes of new settings: those of options that change while the program runs
 //! hold from now on, those that only a start reads keep their running value and are named.
 
+use super::Purpose;
 use super::options::{self, DEFAULT, Reload};
 use super::settings::{
     AgentSettings, CentralSettings, CollectorSettings, ComputeSettings, DatabaseSettings,
@@ -22,9 +23,10 @@ pub struct Change {
 /// The options that make one value, as section and name.
 type Names = [(&'static str, &'static str)];
 
-/// Compares every setting. No `..` below: whoever adds a setting says by which option it is known.
-pub fn change(running: &Settings, loaded: Settings) -> Change {
-    let mut picker = Picker::default();
+/// Compares every setting that a program reads. No `..` below: whoever adds a setting says by which
+/// option it is known.
+pub fn change(purpose: Purpose, running: &Settings, loaded: Settings) -> Change {
+    let mut picker = Picker::new(purpose);
     let settings = settings(&mut picker, running, loaded);
     Change {
         settings,
@@ -33,8 +35,9 @@ pub fn change(running: &Settings, loaded: Settings) -> Change {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Picker {
+    purpose: Purpose,
     live: Vec<String>,
     pending: Vec<String>,
     #[cfg(test)]
@@ -42,11 +45,22 @@ struct Picker {
 }
 
 impl Picker {
+    fn new(purpose: Purpose) -> Self {
+        Picker {
+            purpose,
+            live: Vec::new(),
+            pending: Vec::new(),
+            #[cfg(test)]
+            asked: Vec::new(),
+        }
+    }
+
     /// The new value if it may hold, else the running one.
     fn pick<T: PartialEq + Clone>(&mut self, names: &Names, running: &T, new: T) -> T {
         #[cfg(test)]
         self.asked.extend_from_slice(names);
-        if *running == new {
+        let is_used = names.iter().any(|(group, _)| self.purpose.uses(group));
+        if *running == new || !is_used {
             return new;
         }
         let is_live = |(group, name): &(&str, &str)| {
@@ -365,7 +379,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::super::options::{Effect, OPTIONS};
-    use super::super::{ConfigText, Purpose, load};
+    use super::super::{ConfigText, load};
     use super::*;
 
     fn loaded(text: &str) -> Settings {
@@ -380,7 +394,7 @@ mod tests {
 
     #[test]
     fn every_option_that_is_read_belongs_to_one_setting() {
-        let mut picker = Picker::default();
+        let mut picker = Picker::new(Purpose::Everything);
         let same = loaded("");
         settings(&mut picker, &same, same.clone());
         let asked: BTreeSet<_> = picker.asked.iter().copied().collect();
@@ -401,7 +415,7 @@ mod tests {
             settings,
             live,
             pending,
-        } = change(&same, same.clone());
+        } = change(Purpose::Everything, &same, same.clone());
         assert_eq!(settings, same);
         assert_eq!((live.len(), pending.len()), (0, 0));
     }
@@ -417,7 +431,7 @@ mod tests {
             settings,
             live,
             pending,
-        } = change(&running, loaded(text));
+        } = change(Purpose::Everything, &running, loaded(text));
         assert_eq!(
             live,
             [
@@ -440,7 +454,22 @@ mod tests {
         assert_eq!(settings.database, running.database);
         assert!(settings.log.debug);
         assert_eq!(settings.compute.ping_count, 7);
-        assert!(change(&running, settings.clone()).pending.is_empty());
-        assert!(change(&settings, running.clone()).pending.is_empty());
+        let agent = change(Purpose::Agent, &running, loaded(text));
+        assert!(
+            agent
+                .pending
+                .iter()
+                .all(|title| !title.contains("database"))
+        );
+        assert!(
+            change(Purpose::Everything, &running, settings.clone())
+                .pending
+                .is_empty()
+        );
+        assert!(
+            change(Purpose::Everything, &settings, running.clone())
+                .pending
+                .is_empty()
+        );
     }
 }

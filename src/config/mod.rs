@@ -106,6 +106,13 @@ impl Purpose {
         }
     }
 
+    /// Whether a program reads this section.
+    fn uses(self, group: &str) -> bool {
+        !self
+            .unused_groups()
+            .contains(&format!("[{group}]").as_str())
+    }
+
     fn tolerates(self, problem: &Problem) -> bool {
         let option = problem.option.as_deref().unwrap_or_default();
         self.unused_groups()

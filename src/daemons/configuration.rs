@@ -71,7 +71,7 @@ impl Reader {
         running: &Configuration,
     ) -> Result<(Configuration, Difference), DaemonError> {
         let (settings, warnings) = self.settings()?;
-        let change = change(&running.settings, settings);
+        let change = change(self.purpose, &running.settings, settings);
         let new = self.complete(change.settings, warnings)?;
         #[allow(unused_mut)] // a collector has no pipeline
         let mut changes = change.live;
