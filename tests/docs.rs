@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ceilometer_ha::clock;
-use ceilometer_ha::config::options::{Effect, Kind, OPTIONS, OptionSpec};
+use ceilometer_ha::config::options::{Effect, Kind, OPTIONS, OptionSpec, Reload};
 use ceilometer_ha::config::{self, ConfigText, Purpose};
-use ceilometer_ha::events::{AgentEvents, CollectorEvents};
+use ceilometer_ha::events::{AgentEvents, CollectorEvents, ConfigEvents};
 use ceilometer_ha::model::{FailReason, GatewayStatus, Meter, UtcTime, meters};
 use ceilometer_ha::storage::RowRefusal;
 use ceilometer_ha::wire::Refusal;
@@ -188,6 +188,13 @@ fn all_of_the_collectors() -> String {
     events.metrics().render()
 }
 
+/// Likewise for the configuration of either.
+fn all_of_the_configurations() -> String {
+    let events = ConfigEvents::new(UtcTime::from_unix_micros(0)).unwrap();
+    events.reloaded(&["x".into()], &["y".into()], UtcTime::from_unix_micros(0));
+    events.metrics().render()
+}
+
 /// The label names of a line of Prometheus' text format, without a bucket's bound.
 fn labels_of(series: &str) -> BTreeSet<String> {
     let Some((_, labels)) = series.split_once('{') else {
@@ -240,9 +247,11 @@ fn registered_in(file: &str) -> BTreeSet<String> {
 fn metrics_are_those_of_the_daemons() {
     let agent = metrics_in(&all_of_the_agents());
     let collector = metrics_in(&all_of_the_collectors());
+    let config = metrics_in(&all_of_the_configurations());
     for (shown, file) in [
         (&agent, "src/events/agent.rs"),
         (&collector, "src/events/collector.rs"),
+        (&config, "src/events/config.rs"),
     ] {
         let names: BTreeSet<String> = shown.keys().cloned().collect();
         assert_eq!(
@@ -257,6 +266,7 @@ fn metrics_are_those_of_the_daemons() {
         &[
             ("agent", table(header, agent.into_values())),
             ("collector", table(header, collector.into_values())),
+            ("config", table(header, config.into_values())),
         ],
     );
 }
@@ -381,6 +391,21 @@ fn options_are_those_of_the_table() {
             ("ignored", options_with(Effect::Ignored)),
         ],
     );
+}
+
+#[test]
+fn options_that_need_a_restart_are_listed() {
+    let mut groups: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for spec in OPTIONS {
+        if spec.reload == Reload::Restart && spec.effect == Effect::Read {
+            groups.entry(spec.group).or_default().push(code(spec.name));
+        }
+    }
+    let rows = groups
+        .into_iter()
+        .map(|(group, names)| [format!("[{group}]"), names.join(", ")]);
+    let list = table(["section", "options"], rows);
+    hold("docs/operations.md", &[("restart", list)]);
 }
 
 /// The fenced blocks of one language in a document.

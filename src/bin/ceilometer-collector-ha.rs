@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand};
 
 /// Receives signed readings over UDP and stores them.
 ///
-/// Without a subcommand it runs until SIGTERM, stores what it has and ends. Exit codes: 0 done,
-/// 1 failed, 2 wrong use or configuration.
+/// Without a subcommand it runs until SIGTERM, stores what it has and ends; on SIGHUP it reads its
+/// configuration again. Exit codes: 0 done, 1 failed, 2 wrong use or configuration.
 #[derive(Parser)]
 #[command(version)]
 struct Args {

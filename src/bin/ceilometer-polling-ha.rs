@@ -7,8 +7,9 @@ use clap::Parser;
 
 /// Probes this node's storage gateways and publishes signed readings.
 ///
-/// Needs either CAP_NET_RAW or a group within the sysctl net.ipv4.ping_group_range. Ends on SIGTERM
-/// after sending what is queued. Exit codes: 0 done, 1 failed, 2 wrong use or configuration.
+/// Needs either CAP_NET_RAW or a group within the sysctl net.ipv4.ping_group_range. Reads its
+/// configuration again on SIGHUP. Ends on SIGTERM after sending what is queued. Exit codes: 0 done,
+/// 1 failed, 2 wrong use or configuration.
 #[derive(Parser)]
 #[command(version)]
 struct Args {

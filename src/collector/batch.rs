@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::Receiver;
 
-use crate::model::Received;
+use crate::model::{Received, Shared};
 
 /// Messages that may wait for the writer: some 40 MB at the most. Beyond it new ones are dropped
 /// and counted; unacknowledged UDP has no better place to wait.
@@ -28,11 +28,21 @@ pub struct Batch {
     pub since: Option<Instant>,
 }
 
-/// Waits for a message and then, for at most `timeout`, for more, up to `size`; None once nothing
-/// can come any more.
-pub async fn next(from: &mut Receiver<Arrived>, size: usize, timeout: Duration) -> Option<Batch> {
+/// How large a batch may get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// So many messages.
+    pub size: usize,
+    /// So long after the first of them came.
+    pub timeout: Duration,
+}
+
+/// Waits for a message and then for more, within the limits that hold when it came; None once
+/// nothing can come any more.
+pub async fn next(from: &mut Receiver<Arrived>, limits: &Shared<Limits>) -> Option<Batch> {
     let mut batch = Batch::default();
     batch.take(from.recv().await?);
+    let Limits { size, timeout } = *limits.get();
     let deadline = batch.since.map_or_else(
         || tokio::time::sleep(timeout),
         |since| tokio::time::sleep_until((since + timeout).into()),
@@ -98,20 +108,17 @@ mod tests {
             sender.send(arrived(id)).await.unwrap();
         }
         let timeout = Duration::from_millis(50);
-        let full = next(&mut receiver, 3, timeout).await.unwrap();
+        let limits = Shared::new(Limits { size: 3, timeout });
+        let full = next(&mut receiver, &limits).await.unwrap();
         assert_eq!(full.messages.len(), 3);
-        let due = next(&mut receiver, 3, timeout).await.unwrap();
+        let due = next(&mut receiver, &limits).await.unwrap();
         assert_eq!(due.messages.len(), 2, "what came within the timeout");
         sender.send(arrived(9)).await.unwrap();
         drop(sender);
         assert_eq!(
-            next(&mut receiver, 3, timeout)
-                .await
-                .unwrap()
-                .messages
-                .len(),
+            next(&mut receiver, &limits).await.unwrap().messages.len(),
             1
         );
-        assert!(next(&mut receiver, 3, timeout).await.is_none());
+        assert!(next(&mut receiver, &limits).await.is_none());
     }
 }

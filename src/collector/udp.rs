@@ -16,7 +16,7 @@ use tokio::sync::mpsc::{Sender, error::TrySendError};
 use super::batch::Arrived;
 use crate::clock;
 use crate::events::CollectorEvents;
-use crate::model::Secret;
+use crate::model::{Secret, Shared};
 use crate::wire;
 
 /// Asked of the kernel: at 200,000 datagrams a second this rides out a tenth of a second of not
@@ -64,10 +64,11 @@ impl UdpReceiver {
         getsockopt(&self.socket, sockopt::RcvBuf).unwrap_or(0)
     }
 
-    /// Receives until `stop`, and then what the kernel still holds. Blocks its thread.
+    /// Receives until `stop`, and then what the kernel still holds. Blocks its thread. Each datagram is
+    /// verified with the secret that holds when it is read.
     pub fn run(
         mut self,
-        secret: &Secret,
+        secret: &Shared<Secret>,
         out: &Sender<Arrived>,
         events: &CollectorEvents,
         stop: &AtomicBool,
@@ -76,7 +77,7 @@ impl UdpReceiver {
         let mut next = |flags| match self.receive(&mut buffer, flags, events) {
             Ok((length, from)) => {
                 let datagram = buffer.get(..length).unwrap_or_default();
-                take_in(datagram, from, secret, out, events);
+                take_in(datagram, from, &secret.get(), out, events);
                 true
             }
             Err(Errno::EINTR) => true,

@@ -11,6 +11,7 @@
 
 use std::path::PathBuf;
 
+mod change;
 mod command;
 mod draft;
 mod foreign;
@@ -23,6 +24,7 @@ mod problem;
 mod settings;
 mod values;
 
+pub use change::{Change, change};
 #[cfg(test)]
 pub(crate) use command::TAKEN_NAMES;
 pub use command::{CommandLine, PluginFormat, PluginSpec};
@@ -35,6 +37,7 @@ pub use settings::{
     ProcessSettings, Quorum, Reserved, Settings, effective_timeout,
 };
 
+#[cfg(feature = "agent")]
 pub(crate) use problem::settle;
 #[cfg(feature = "agent")]
 pub(crate) use values::is_host_name;
@@ -108,6 +111,7 @@ impl Purpose {
         }
     }
 
+    /// Whether a program reads this section, or the section of this option.
     fn uses(self, title: &str) -> bool {
         !self
             .unused_groups()

@@ -7,17 +7,19 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
 
-use super::signals::End;
+use super::reload::{Part, Reader, Reloads};
+use super::signals::{End, Hangups};
 use super::workers::Workers;
 use super::{
-    ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, files, http, logging, output, plan, secret, signals,
+    ConfigArgs, Configuration, DRAIN_LIMIT, DaemonError, Stop, files, http, logging, output, plan,
+    secret, signals,
 };
 use crate::clock;
 use crate::collector::batch::{self, Arrived, Batch};
 use crate::collector::udp::{RECEIVE_BUFFER, UdpReceiver};
 use crate::config::{CollectorSettings, Loaded, Purpose, Settings};
 use crate::events::CollectorEvents;
-use crate::model::{Received, Secret};
+use crate::model::{Received, Secret, Shared};
 use crate::storage::{Database, StoreError, StoreReport};
 use crate::web::Health;
 use crate::wire::Refusal;
@@ -35,22 +37,25 @@ const TROUBLE_AFTER: Duration = Duration::from_secs(5);
 
 /// Runs the collector until it is told to end.
 pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
-    let Loaded {
-        settings, options, ..
-    } = files::load_settings(args, Purpose::Collector)?;
-    if args.check_config {
-        return plan::print_collector(&settings, &options);
-    }
     let runtime = signals::runtime()?;
+    let hangups = Hangups::listen(&runtime)?;
+    let reader = Reader::new(args, Purpose::Collector);
+    let configuration = reader.read()?;
+    let settings = Arc::clone(&configuration.settings);
+    if args.check_config {
+        return plan::print_collector(&settings, &configuration.options);
+    }
     let end = End::listen(&runtime)?;
-    let _log = logging::start(&settings.log, None)?;
+    let log = Arc::new(logging::start(&settings.log, None)?);
     let secret = secret::telemetry_secret(&settings)?;
     runtime.block_on(async {
         let collector = Collector::start(&settings, &secret).await?;
+        let reloads = Reloads::start(reader, configuration, &log, vec![collector.part()])?;
         tokio::spawn(http::serve(
             settings.collector.http_listen,
-            collector.health(),
+            reloads.watch(collector.health()),
         ));
+        tokio::spawn(reloads.at(hangups));
         end.wait().await;
         collector.stop().await;
         Ok(())
@@ -78,10 +83,26 @@ pub fn dbsync(args: &ConfigArgs) -> Result<(), DaemonError> {
 /// A running collector.
 pub struct Collector {
     health: Arc<CollectorHealth>,
+    live: Live,
     address: Option<SocketAddr>,
     receivers: Workers,
     writer: JoinHandle<()>,
     stop: Stop,
+}
+
+/// What a reload changes.
+#[derive(Clone)]
+struct Live {
+    secret: Shared<Secret>,
+    limits: Shared<batch::Limits>,
+}
+
+impl Part for Live {
+    fn reload(&self, configuration: &Configuration, secret: &Secret) -> Result<(), DaemonError> {
+        self.limits.set(limits(&configuration.settings.collector));
+        self.secret.set(secret.clone());
+        Ok(())
+    }
 }
 
 impl Collector {
@@ -97,6 +118,10 @@ impl Collector {
             events: Arc::clone(&events),
             storing_since: Mutex::default(),
         });
+        let live = Live {
+            secret: Shared::new(secret.clone()),
+            limits: Shared::new(limits(&settings.collector)),
+        };
         let (sender, receiver) = tokio::sync::mpsc::channel(batch::WAITING_MAX);
         let stop = Stop::default();
         let mut receivers = Workers::default();
@@ -104,7 +129,7 @@ impl Collector {
         if let Some(ip) = settings.collector.udp_address {
             let socket = bind(ip, settings.collector.udp_port, &events)?;
             address = socket.local_addr().ok();
-            let (secret, flag) = (secret.clone(), stop.flag());
+            let (secret, flag) = (live.secret.clone(), stop.flag());
             receivers.spawn("receive udp".into(), move || {
                 socket.run(&secret, &sender, &events, &flag);
             })?;
@@ -112,17 +137,23 @@ impl Collector {
         let writer = Writer {
             database,
             health: Arc::clone(&health),
-            settings: settings.collector.clone(),
+            limits: live.limits.clone(),
             stop: stop.clone(),
         };
         let writer = tokio::spawn(writer.run(receiver));
         Ok(Collector {
             health,
+            live,
             address,
             receivers,
             writer,
             stop,
         })
+    }
+
+    /// What takes a new configuration.
+    pub(super) fn part(&self) -> Arc<dyn Part> {
+        Arc::new(self.live.clone())
     }
 
     /// Where it listens.
@@ -170,6 +201,13 @@ async fn open_database(settings: &Settings) -> Result<Database, DaemonError> {
         .map_err(failed("opening the database"))
 }
 
+fn limits(settings: &CollectorSettings) -> batch::Limits {
+    batch::Limits {
+        size: settings.batch_size,
+        timeout: settings.batch_timeout,
+    }
+}
+
 fn bind(
     ip: std::net::IpAddr,
     port: u16,
@@ -190,18 +228,13 @@ fn bind(
 struct Writer {
     database: Database,
     health: Arc<CollectorHealth>,
-    settings: CollectorSettings,
+    limits: Shared<batch::Limits>,
     stop: Stop,
 }
 
 impl Writer {
     async fn run(self, mut from: Receiver<Arrived>) {
-        let CollectorSettings {
-            batch_size,
-            batch_timeout,
-            ..
-        } = self.settings;
-        while let Some(batch) = batch::next(&mut from, batch_size, batch_timeout).await {
+        while let Some(batch) = batch::next(&mut from, &self.limits).await {
             self.health.events.queued(from.len());
             self.store(batch).await;
         }

@@ -63,14 +63,20 @@ pub(super) fn load(args: &ConfigArgs, purpose: Purpose) -> Result<Loaded, Daemon
         .map_err(DaemonError::Config)
 }
 
-/// Reads the pipeline file that the settings name.
+/// Reads the pipeline file that the settings name; gives back what is odd about it as well.
 #[cfg(feature = "agent")]
-pub(super) fn load_pipeline(path: &Path) -> Result<crate::pipeline::Pipeline, DaemonError> {
+pub(super) fn load_pipeline(
+    path: &Path,
+) -> Result<(crate::pipeline::Pipeline, Vec<Problem>), DaemonError> {
     let text = read(path)?;
-    let (pipeline, warnings) =
-        crate::pipeline::parse(&text.path, &text.text).map_err(DaemonError::Config)?;
-    print(&warnings);
-    Ok(pipeline)
+    crate::pipeline::parse(&text.path, &text.text).map_err(DaemonError::Config)
+}
+
+/// What a file holds, shortened so that two looks can be compared; None if it can't be read.
+#[cfg(feature = "agent")]
+pub(super) fn fingerprint(path: &Path) -> Option<[u8; 32]> {
+    use sha2::{Digest, Sha256};
+    Some(Sha256::digest(fs::read(path).ok()?).into())
 }
 
 /// Reads the list of hosts to look at into `list`; gives back what is odd or wrong about it.

@@ -9,11 +9,15 @@ use crate::pollsters::hosts::NAME;
 use crate::pollsters::hosts::list::{List, Target};
 use crate::pollsters::ping::round::PROBES_MAX;
 
-/// Gives every source that looks at hosts those of the file as further resources. The file is read
-/// only in namespace central: a compute node may hold a copy of a controller's configuration.
-pub(super) fn add(settings: &Settings, pipeline: &mut Pipeline) -> Result<(), DaemonError> {
+/// Gives every source that looks at hosts those of the file as further resources, and says what is odd
+/// about them. The file is read only in namespace central: a compute node may hold a copy of a
+/// controller's configuration.
+pub(super) fn add(
+    settings: &Settings,
+    pipeline: &mut Pipeline,
+) -> Result<Vec<Problem>, DaemonError> {
     if !settings.polling_namespaces.contains(&Namespace::Central) {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let mut of_file = List::default();
     let mut problems = match &settings.central.hosts_file {
@@ -41,8 +45,7 @@ pub(super) fn add(settings: &Settings, pipeline: &mut Pipeline) -> Result<(), Da
         problems.push(problem.about("[central] hosts_file"));
     }
     let ((), warnings) = settle((), problems).map_err(DaemonError::Config)?;
-    files::print(&warnings);
-    Ok(())
+    Ok(warnings)
 }
 
 /// Prints whom a source looks at, for `--check-config`.

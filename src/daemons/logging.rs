@@ -7,7 +7,11 @@ use std::path::Path;
 
 use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::Registry;
 use tracing_subscriber::fmt::writer::{BoxMakeWriter, MakeWriterExt};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::DaemonError;
 use crate::config::LogSettings;
@@ -19,6 +23,7 @@ const LINES_MAX: usize = 16_384;
 /// Keeps the log going; what is still waiting is written when it is dropped.
 pub(super) struct LogGuard {
     guards: Vec<WorkerGuard>,
+    level: reload::Handle<LevelFilter, Registry>,
 }
 
 /// Starts logging as configured. `instead_of_stderr` takes what would go to a terminal that is
@@ -27,15 +32,14 @@ pub(super) fn start(
     settings: &LogSettings,
     instead_of_stderr: Option<&Path>,
 ) -> Result<LogGuard, DaemonError> {
-    let level = match (settings.debug, settings.verbose) {
-        (true, _) => LevelFilter::DEBUG,
-        (false, true) => LevelFilter::INFO,
-        (false, false) => LevelFilter::WARN,
-    };
+    let (level, handle) = reload::Layer::new(level_of(settings));
     let file = settings.file.as_deref().or(instead_of_stderr);
     // A log that goes nowhere would help nobody.
     let to_stderr = instead_of_stderr.is_none() && (settings.use_stderr || file.is_none());
-    let mut log = LogGuard { guards: Vec::new() };
+    let mut log = LogGuard {
+        guards: Vec::new(),
+        level: handle,
+    };
     let in_file = match file {
         Some(path) => log.outlet(open(path)?),
         None => nowhere(),
@@ -45,17 +49,30 @@ pub(super) fn start(
     } else {
         nowhere()
     };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
+    let lines = tracing_subscriber::fmt::layer()
         .with_target(false)
         .with_ansi(file.is_none() && io::stderr().is_terminal())
-        .with_writer(in_file.and(on_stderr))
+        .with_writer(in_file.and(on_stderr));
+    tracing_subscriber::registry()
+        .with(level)
+        .with(lines)
         .init();
     end_on_panic();
     Ok(log)
 }
 
 impl LogGuard {
+    /// Another level from now on.
+    pub(super) fn set_level(&self, settings: &LogSettings) {
+        if let Err(error) = self.level.reload(level_of(settings)) {
+            tracing::error!(%error, "changing the log's level failed");
+        }
+    }
+
+    /// The log's file may have been moved away: its name means another one from now on.
+    #[allow(clippy::unused_self)]
+    pub(super) fn reopen(&self) {}
+
     fn outlet(&mut self, to: impl io::Write + Send + 'static) -> BoxMakeWriter {
         let (writer, guard) = NonBlockingBuilder::default()
             .lossy(true)
@@ -63,6 +80,14 @@ impl LogGuard {
             .finish(to);
         self.guards.push(guard);
         BoxMakeWriter::new(writer)
+    }
+}
+
+fn level_of(settings: &LogSettings) -> LevelFilter {
+    match (settings.debug, settings.verbose) {
+        (true, _) => LevelFilter::DEBUG,
+        (false, true) => LevelFilter::INFO,
+        (false, false) => LevelFilter::WARN,
     }
 }
 

@@ -7,6 +7,8 @@ pub mod agent;
 mod agent_state;
 #[cfg(feature = "collector")]
 pub mod collector;
+#[cfg(any(feature = "agent", feature = "collector"))]
+mod configuration;
 mod files;
 #[cfg(feature = "agent")]
 mod hosts;
@@ -16,6 +18,8 @@ mod http;
 mod logging;
 mod output;
 mod plan;
+#[cfg(any(feature = "agent", feature = "collector"))]
+mod reload;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod secret;
 mod signals;
@@ -32,6 +36,8 @@ use std::time::Duration;
 
 use crate::config::Problems;
 
+#[cfg(any(feature = "agent", feature = "collector"))]
+use configuration::Configuration;
 pub use files::{load_settings, read_error};
 pub use stop::Stop;
 

@@ -1,4 +1,4 @@
-//! The runtime of a program, and the signals that end it.
+//! The runtime of a program, and the signals that end it or make it read its configuration again.
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -31,6 +31,27 @@ impl End {
             _ = self.term.recv() => tracing::info!("SIGTERM: draining"),
             _ = self.interrupt.recv() => tracing::info!("SIGINT: draining"),
         }
+    }
+}
+
+/// SIGHUP: listened for from the very start, because it would end a program that doesn't. One that
+/// comes before anybody waits for it is kept, and several are one.
+#[cfg(any(feature = "agent", feature = "collector"))]
+pub(super) struct Hangups(Signal);
+
+#[cfg(any(feature = "agent", feature = "collector"))]
+impl Hangups {
+    /// Listens from now on.
+    pub(super) fn listen(runtime: &Runtime) -> Result<Self, DaemonError> {
+        let _inside = runtime.enter();
+        signal(SignalKind::hangup())
+            .map(Hangups)
+            .map_err(|error| DaemonError::failed("listening for signals", error))
+    }
+
+    /// Returns when SIGHUP comes; false if none can come any more.
+    pub(super) async fn next(&mut self) -> bool {
+        self.0.recv().await.is_some()
     }
 }
 

@@ -4,14 +4,16 @@
 use std::convert::Infallible;
 use std::io::{self, IsTerminal};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::agent::{self, Agent};
+use super::agent::Agent;
 use super::collector::Collector;
-use super::signals::End;
+use super::reload::{Part, Reader, Reloads};
+use super::signals::{End, Hangups};
 use super::status::{self, Format};
-use super::{ConfigArgs, DaemonError, files, http, logging, output, plan, secret, signals};
-use crate::config::{LibvirtSettings, Loaded, Purpose, Settings};
+use super::{ConfigArgs, DaemonError, http, logging, output, plan, secret, signals};
+use crate::config::{LibvirtSettings, Purpose, Settings};
 use crate::events::Chain;
 use crate::model::Secret;
 use crate::storage::Database;
@@ -30,37 +32,49 @@ const TEST_DRIVER: &str = "test:///default";
 
 /// Runs both until it is told to end.
 pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
-    let Loaded {
-        mut settings,
-        options,
-        ..
-    } = files::load_settings(args, Purpose::Everything)?;
-    choose_libvirt(&mut settings.libvirt, Path::new(LIBVIRT_SOCKETS));
-    let pipeline = agent::load_pipeline(&settings)?;
-    if args.check_config {
-        return plan::print_standalone(&settings, &pipeline, &options);
-    }
     let runtime = signals::runtime()?;
+    let is_terminal = io::stdout().is_terminal();
+    // Who closes the terminal wants it to end.
+    let hangups = match is_terminal {
+        true => None,
+        false => Some(Hangups::listen(&runtime)?),
+    };
+    let reader = Reader::new(args, Purpose::Everything)
+        .adjusting(|settings| choose_libvirt(&mut settings.libvirt, Path::new(LIBVIRT_SOCKETS)));
+    let configuration = reader.read()?;
+    let settings = Arc::clone(&configuration.settings);
+    if args.check_config {
+        return plan::print_standalone(&settings, &configuration.pipeline, &configuration.options);
+    }
     let end = End::listen(&runtime)?;
     // The screen belongs to the table.
     let log = settings.state_path.join(LOG);
-    let is_terminal = io::stdout().is_terminal();
-    let _log = logging::start(&settings.log, is_terminal.then_some(log.as_path()))?;
+    let log = logging::start(&settings.log, is_terminal.then_some(log.as_path()))?;
+    let log = Arc::new(log);
     let secret = secret::telemetry_secret(&settings)?;
     runtime.block_on(async {
         let collector = Collector::start(&settings, &secret).await?;
-        let agent = Agent::start(&settings, &pipeline, &secret)?;
-        tokio::spawn(http::serve(settings.agent.http_listen, agent.health()));
+        let agent = Arc::new(Agent::start(&configuration, &secret)?);
+        // What may fail comes first.
+        let parts: Vec<Arc<dyn Part>> = vec![agent.clone(), collector.part()];
+        let reloads = Reloads::start(reader, configuration, &log, parts)?;
+        tokio::spawn(http::serve(
+            settings.agent.http_listen,
+            reloads.watch(agent.health()),
+        ));
         tokio::spawn(http::serve(
             settings.collector.http_listen,
-            collector.health(),
+            reloads.watch(collector.health()),
         ));
+        if let Some(hangups) = hangups {
+            tokio::spawn(reloads.at(hangups));
+        }
         tokio::select! {
             () = end.wait() => {}
             never = show(&settings, is_terminal) => match never {},
         }
         // The agent first, so that what it still has to say is stored.
-        let agent_ended = tokio::task::spawn_blocking(|| agent.stop()).await;
+        let agent_ended = tokio::task::spawn_blocking(move || agent.stop()).await;
         collector.stop().await;
         agent_ended.map_err(|error| DaemonError::failed("stopping the agent", error))
     })?;

@@ -32,6 +32,10 @@ impl Workers {
         name: String,
         work: impl FnOnce() + Send + 'static,
     ) -> Result<(), DaemonError> {
+        // Threads come and go with reloads; those that have ended are forgotten.
+        while let Ok(name) = self.ended.try_recv() {
+            self.forget(&name);
+        }
         let (sender, own_name) = (self.sender.clone(), name.clone());
         std::thread::Builder::new()
             .name(name.clone())
@@ -53,14 +57,16 @@ impl Workers {
                 .ended
                 .recv_timeout(deadline.saturating_duration_since(clock::now()))
             {
-                Ok(name) => {
-                    if let Some(at) = self.running.iter().position(|running| *running == name) {
-                        self.running.swap_remove(at);
-                    }
-                }
+                Ok(name) => self.forget(&name),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
             }
         }
         self.running
+    }
+
+    fn forget(&mut self, name: &str) {
+        if let Some(at) = self.running.iter().position(|running| running == name) {
+            self.running.swap_remove(at);
+        }
     }
 }

@@ -173,6 +173,23 @@ impl AgentEvents {
         );
     }
 
+    /// The configuration has a pollster of a source no more, and its last round is over.
+    pub fn pollster_gone(&self, source: &str, pollster: &str) {
+        self.metrics
+            .forget(&[("source", source), ("pollster", pollster)]);
+        tracing::info!(source, pollster, "pollster ended");
+    }
+
+    /// The configuration has a publisher no more, and what was queued for it is sent.
+    pub fn publisher_gone(&self, publisher: &str) {
+        self.metrics.forget(&[("publisher", publisher)]);
+        self.publish_errors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .forget(|(of, _)| of == publisher);
+        tracing::info!(publisher, "publisher ended");
+    }
+
     /// A publisher sent readings.
     pub fn published(&self, publisher: &str, readings: usize) {
         self.published

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 pub(super) const PERIOD: Duration = Duration::from_secs(10);
 
 /// Lets one event of each kind through in each period, and counts those it keeps back. Kinds come
-/// from closed lists, so it stays small.
+/// from closed lists or from the configuration, so it stays small.
 #[derive(Debug)]
 pub(super) struct RateLimit<K> {
     kinds: HashMap<K, (Instant, u64)>,
@@ -39,6 +39,12 @@ impl<K: Eq + Hash> RateLimit<K> {
                 Some(0)
             }
         }
+    }
+
+    /// Forgets kinds that won't come again.
+    #[cfg(feature = "agent")]
+    pub(super) fn forget(&mut self, is_gone: impl Fn(&K) -> bool) {
+        self.kinds.retain(|kind, _| !is_gone(kind));
     }
 }
 

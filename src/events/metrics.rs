@@ -1,14 +1,22 @@
 //! The metrics of one daemon, and how they are made.
 
-use prometheus::core::Collector;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
     Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
 };
 
+/// Removes one series of a metric, named by its labels.
+type Forget = Box<dyn Fn(&HashMap<&str, &str>) + Send>;
+
 /// The metrics of one daemon.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Metrics {
     registry: Registry,
+    labelled: Arc<Mutex<Vec<(String, Forget)>>>,
 }
 
 impl Metrics {
@@ -22,13 +30,36 @@ impl Metrics {
         String::from_utf8_lossy(&text).into_owned()
     }
 
+    /// Removes every series that has all of these labels: what they name is gone, and names that a
+    /// configuration once had must not pile up.
+    #[cfg(feature = "agent")]
+    pub(super) fn forget(&self, labels: &[(&str, &str)]) {
+        let gathered = self.registry.gather();
+        let labelled = self.labelled();
+        for (name, forget) in labelled.iter() {
+            let families = gathered.iter().filter(|family| family.name() == name);
+            for metric in families.flat_map(|family| family.get_metric()) {
+                let series: HashMap<&str, &str> = metric
+                    .get_label()
+                    .iter()
+                    .map(|label| (label.name(), label.value()))
+                    .collect();
+                let has = |(name, value): &(&str, &str)| series.get(name) == Some(value);
+                if labels.iter().all(has) {
+                    forget(&series);
+                }
+            }
+        }
+    }
+
     pub(super) fn counters(
         &self,
         name: &str,
         help: &str,
         labels: &[&str],
     ) -> prometheus::Result<IntCounterVec> {
-        self.register(IntCounterVec::new(Opts::new(full(name), help), labels)?)
+        let counters = IntCounterVec::new(Opts::new(full(name), help), labels)?;
+        self.register_labelled(name, counters)
     }
 
     pub(super) fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
@@ -43,12 +74,37 @@ impl Metrics {
         buckets: &[f64],
     ) -> prometheus::Result<HistogramVec> {
         let options = HistogramOpts::new(full(name), help).buckets(buckets.to_vec());
-        self.register(HistogramVec::new(options, labels)?)
+        self.register_labelled(name, HistogramVec::new(options, labels)?)
+    }
+
+    fn register_labelled<B: MetricVecBuilder + 'static>(
+        &self,
+        name: &str,
+        metric: MetricVec<B>,
+    ) -> prometheus::Result<MetricVec<B>> {
+        let series = self.register(metric)?;
+        let removable = series.clone();
+        let forget = move |labels: &HashMap<&str, &str>| {
+            // Somebody else may have removed it already.
+            let _ = removable.remove(labels);
+        };
+        self.labelled().push((full(name), Box::new(forget)));
+        Ok(series)
+    }
+
+    fn labelled(&self) -> MutexGuard<'_, Vec<(String, Forget)>> {
+        self.labelled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn register<M: Collector + Clone + 'static>(&self, metric: M) -> prometheus::Result<M> {
         self.registry.register(Box::new(metric.clone()))?;
         Ok(metric)
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.registry.fmt(f)
     }
 }
 

@@ -12,6 +12,8 @@ mod changes;
 mod collector;
 #[cfg(feature = "agent")]
 pub mod commands;
+#[cfg(any(feature = "agent", feature = "collector"))]
+mod config;
 #[cfg(feature = "agent")]
 mod hypervisor;
 #[cfg(any(feature = "agent", feature = "collector"))]
@@ -23,6 +25,8 @@ mod metrics;
 pub use agent::AgentEvents;
 #[cfg(feature = "collector")]
 pub use collector::CollectorEvents;
+#[cfg(any(feature = "agent", feature = "collector"))]
+pub use config::ConfigEvents;
 #[cfg(feature = "agent")]
 pub use hypervisor::{hypervisor_answers, hypervisor_failed, instance_unreadable};
 #[cfg(any(feature = "agent", feature = "collector"))]

@@ -1,11 +1,12 @@
 //! Pure. The words everything else is written in: samples, readings, who saw them and in which
-//! order, what a probe can say, and secrets that can't be printed.
+//! order, what a probe can say, secrets that can't be printed, and values that a reload replaces.
 
 mod instance;
 mod reading;
 mod reason;
 mod sample;
 mod secret;
+mod shared;
 mod state;
 mod time;
 mod value;
@@ -15,6 +16,7 @@ pub use reading::{Identity, Reading, Received, ReceivedMeter};
 pub use reason::{FailReason, GatewayStatus};
 pub use sample::{Metadata, Meter, MeterType, Sample, Volume, meters};
 pub use secret::Secret;
+pub use shared::Shared;
 pub use state::{PathRow, RoundRow, StateRow};
 pub use time::{ParseTimeError, UtcTime};
 pub use value::Value;

@@ -1,7 +1,7 @@
 //! Pure. Turns samples into readings: tags them with what the host is known by and
 //! how often they come, and numbers them.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -19,8 +19,13 @@ const INTERVAL: &str = "interval";
 pub struct Emitter {
     observer: String,
     epoch: u64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    last_seq: u64,
     tags: Metadata,
-    last_seq: Mutex<u64>,
 }
 
 impl Emitter {
@@ -31,20 +36,19 @@ impl Emitter {
         cluster: Option<&str>,
         host_tags: &[(String, String)],
     ) -> Self {
-        let cluster = cluster.map(|cluster| ("cluster", cluster));
-        let others = host_tags
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_str()));
-        let tags = others
-            .chain(cluster)
-            .map(|(key, value)| (key.to_owned(), Value::from(value)))
-            .collect();
         Emitter {
             observer: observer.to_owned(),
             epoch,
-            tags,
-            last_seq: Mutex::new(0),
+            state: Mutex::new(State {
+                last_seq: 0,
+                tags: tags(cluster, host_tags),
+            }),
         }
+    }
+
+    /// Other tags from the next number on; numbers go on.
+    pub fn retag(&self, cluster: Option<&str>, host_tags: &[(String, String)]) {
+        self.state().tags = tags(cluster, host_tags);
     }
 
     /// The epoch that it numbers in.
@@ -60,19 +64,24 @@ impl Emitter {
         samples: Vec<Sample>,
         publish: impl FnOnce(Vec<Reading>),
     ) {
-        let mut last_seq = self.last_seq.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         let number = |sample| {
-            *last_seq += 1;
-            self.reading(*last_seq, interval, sample)
+            state.last_seq += 1;
+            self.reading(&state, interval, sample)
         };
         let readings: Vec<Reading> = samples.into_iter().map(number).collect();
         publish(readings);
     }
 
-    fn reading(&self, seq: u64, interval: Duration, mut sample: Sample) -> Reading {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reading(&self, state: &State, interval: Duration, mut sample: Sample) -> Reading {
+        let seq = state.last_seq;
         let declared = Value::from(interval.as_secs_f64());
         sample.metadata.insert(INTERVAL.to_owned(), declared);
-        self.tag(&mut sample.metadata);
+        tag(&state.tags, &mut sample.metadata);
         if sample.meter == meters::HEARTBEAT {
             sample.volume = Volume::Int(i64::try_from(seq).unwrap_or(i64::MAX));
         }
@@ -87,23 +96,34 @@ impl Emitter {
             sample,
         }
     }
+}
 
-    /// As `cluster` and as `user_metadata.cluster`; what a pollster said itself stays, there as well.
-    fn tag(&self, metadata: &mut Metadata) {
-        if self.tags.is_empty() {
-            return;
-        }
-        for (key, value) in &self.tags {
-            metadata.entry(key.clone()).or_insert_with(|| value.clone());
-        }
-        let user_metadata = metadata
-            .entry(USER_METADATA.to_owned())
-            .or_insert_with(|| Value::Map(Vec::new()));
-        if let Value::Map(entries) = user_metadata {
-            for (key, value) in &self.tags {
-                if !entries.iter().any(|(known, _)| known == key) {
-                    entries.push((key.clone(), value.clone()));
-                }
+fn tags(cluster: Option<&str>, host_tags: &[(String, String)]) -> Metadata {
+    let cluster = cluster.map(|cluster| ("cluster", cluster));
+    let others = host_tags
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()));
+    others
+        .chain(cluster)
+        .map(|(key, value)| (key.to_owned(), Value::from(value)))
+        .collect()
+}
+
+/// As `cluster` and as `user_metadata.cluster`; what a pollster said itself stays, there as well.
+fn tag(tags: &Metadata, metadata: &mut Metadata) {
+    if tags.is_empty() {
+        return;
+    }
+    for (key, value) in tags {
+        metadata.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    let user_metadata = metadata
+        .entry(USER_METADATA.to_owned())
+        .or_insert_with(|| Value::Map(Vec::new()));
+    if let Value::Map(entries) = user_metadata {
+        for (key, value) in tags {
+            if !entries.iter().any(|(known, _)| known == key) {
+                entries.push((key.clone(), value.clone()));
             }
         }
     }
@@ -181,6 +201,18 @@ mod tests {
             Volume::Int(0),
             "only the heartbeat counts"
         );
+    }
+
+    #[test]
+    fn other_tags_hold_from_the_next_number_on() {
+        let emitter = Emitter::new("n", 7, Some("blue"), &[]);
+        let before = emit(&emitter, vec![sample(meters::HEARTBEAT)]);
+        emitter.retag(None, &[("rack".to_owned(), "r7".to_owned())]);
+        let after = emit(&emitter, vec![sample(meters::HEARTBEAT)]);
+        assert_eq!((before[0].identity.seq, after[0].identity.seq), (1, 2));
+        assert_eq!(before[0].sample.metadata["cluster"], Value::from("blue"));
+        assert!(!after[0].sample.metadata.contains_key("cluster"));
+        assert_eq!(after[0].sample.metadata["rack"], Value::from("r7"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::config::{FILE_BYTES_MAX, Problem, Problems, Severity, settle};
 
+mod difference;
 mod emit;
 mod meters;
 mod reader;
@@ -15,6 +16,7 @@ mod target;
 mod yaml;
 
 pub use crate::config::Reserved;
+pub use difference::differences;
 pub use emit::Emitter;
 pub use meters::{MeterFilter, matches, may_match_below};
 pub use target::{DEFAULT_UDP_PORT, Publisher, UdpTarget};

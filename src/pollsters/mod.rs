@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use crate::config::{Namespace, PluginSpec, Settings};
+use crate::config::{ComputeSettings, Namespace, PluginSettings, PluginSpec, Settings};
 use crate::model::{FailReason, Metadata, Meter, Sample, UtcTime, Value, Volume, meters};
 use crate::pipeline::{MeterFilter, matches, may_match_below};
 
@@ -40,6 +40,69 @@ pub struct Context {
     pub bell: Bell,
     /// Set when the agent ends: whoever waits for something else than the time looks at it.
     pub ending: Arc<AtomicBool>,
+}
+
+/// A part of a [`Context`] that a pollster reads. Host, epoch, memory and bell stay the same for one
+/// life of the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// How often it will be asked.
+    Interval,
+    /// Resources that its source names.
+    Resources,
+    /// What `[compute]` says of probes and gateways.
+    Probes,
+    /// Which libvirt, and how long it is waited for.
+    Libvirt,
+    /// Which user metadata goes into readings.
+    Reserved,
+    /// The way to the BMC.
+    Ipmi,
+    /// Its own line under `[plugins]`, what plug-ins may, and the host's tags, whose keys are taken.
+    Plugin,
+}
+
+impl Context {
+    /// Whether another one says the same about all that a pollster reads, so that one built from it
+    /// would be no other.
+    pub fn says_the_same(&self, other: &Context, pollster: Listed<'_>) -> bool {
+        let mut reads = pollster.reads().iter();
+        reads.all(|part| self.agrees(other, *part, pollster.name()))
+    }
+
+    fn agrees(&self, other: &Context, part: Reads, name: &str) -> bool {
+        let (ours, its) = (&self.settings, &other.settings);
+        match part {
+            Reads::Interval => self.interval == other.interval,
+            Reads::Resources => self.resources == other.resources,
+            Reads::Probes => probes(&ours.compute) == probes(&its.compute),
+            Reads::Libvirt => {
+                (&ours.libvirt.uri, ours.libvirt.timeout) == (&its.libvirt.uri, its.libvirt.timeout)
+            }
+            Reads::Reserved => ours.reserved == its.reserved,
+            Reads::Ipmi => ours.ipmi == its.ipmi,
+            Reads::Plugin => {
+                plugin(&ours.plugins, name) == plugin(&its.plugins, name)
+                    && ours.compute.host_tags == its.compute.host_tags
+            }
+        }
+    }
+}
+
+/// The settings without what only tags readings.
+fn probes(settings: &ComputeSettings) -> ComputeSettings {
+    ComputeSettings {
+        cluster: None,
+        host_tags: Vec::new(),
+        ..settings.clone()
+    }
+}
+
+/// The settings as one plug-in sees them, without the others.
+fn plugin(settings: &PluginSettings, name: &str) -> PluginSettings {
+    let mut seen = settings.clone();
+    seen.pollsters.retain(|spec| spec.name == name);
+    seen
 }
 
 /// What a pollster rings when something happened that can't wait for its next round. Any thread may
@@ -104,6 +167,8 @@ pub struct Entry {
     pub namespace: Namespace,
     /// The meters it yields; a source that wants one of them runs it.
     pub meters: &'static [Meter],
+    /// What it is built from: when a reload changes none of it, the running one goes on.
+    pub reads: &'static [Reads],
     /// Makes one.
     pub build: fn(&Context) -> Box<dyn Pollster>,
 }
@@ -119,18 +184,21 @@ pub const TABLE: &[Entry] = &[
             meters::GATEWAY_RTT,
             meters::GATEWAY_STATUS,
         ],
+        reads: &[Reads::Interval, Reads::Probes],
         build: |context| Box::new(storage::StoragePollster::new(context)),
     },
     Entry {
         name: "heartbeat",
         namespace: Namespace::Compute,
         meters: &[meters::HEARTBEAT],
+        reads: &[],
         build: |context| Box::new(heartbeat::Heartbeat::new(context)),
     },
     Entry {
         name: libvirt::hypervisor::NAME,
         namespace: Namespace::Compute,
         meters: &[meters::HYPERVISOR_CONNECTIVITY],
+        reads: &[Reads::Interval, Reads::Libvirt],
         build: |context| Box::new(libvirt::hypervisor::Hypervisor::new(context)),
     },
     Entry {
@@ -142,12 +210,14 @@ pub const TABLE: &[Entry] = &[
             meters::INSTANCE_STATE,
             meters::INSTANCE_ROUND,
         ],
+        reads: &[Reads::Interval, Reads::Libvirt, Reads::Reserved],
         build: |context| Box::new(libvirt::instances::Instances::new(context)),
     },
     Entry {
         name: libvirt::statistics::NAME,
         namespace: Namespace::Compute,
         meters: libvirt::figures::METERS,
+        reads: &[Reads::Libvirt, Reads::Reserved],
         build: |context| Box::new(libvirt::statistics::Statistics::new(context)),
     },
     Entry {
@@ -158,6 +228,7 @@ pub const TABLE: &[Entry] = &[
             meters::HOST_NETWORK_CONNECTIVITY,
             meters::HOST_NETWORK_STATUS,
         ],
+        reads: &[Reads::Interval, Reads::Resources, Reads::Probes],
         build: |context| Box::new(hosts::HostsPollster::new(context)),
     },
     Entry {
@@ -171,6 +242,7 @@ pub const TABLE: &[Entry] = &[
             meters::IPMI_FAN,
             meters::IPMI_POWER,
         ],
+        reads: &[Reads::Interval, Reads::Ipmi],
         build: |context| Box::new(ipmi::Ipmi::new(context)),
     },
 ];
@@ -227,6 +299,14 @@ impl<'a> Listed<'a> {
         }
     }
 
+    /// What it is built from.
+    fn reads(self) -> &'static [Reads] {
+        match self {
+            Listed::BuiltIn(entry) => entry.reads,
+            Listed::Plugin(_) => &[Reads::Interval, Reads::Plugin],
+        }
+    }
+
     /// Makes one.
     pub fn build(self, context: &Context) -> Box<dyn Pollster> {
         match self {
@@ -257,6 +337,61 @@ pub fn failed(host: &str, pollster: &str, reason: FailReason, timestamp: UtcTime
 mod tests {
     use super::*;
     use crate::config::TAKEN_NAMES;
+
+    /// The file in which each line of the table reads its context.
+    const FILES: &[(&str, &str)] = &[
+        (storage::VERDICT, include_str!("storage/mod.rs")),
+        ("heartbeat", include_str!("heartbeat.rs")),
+        (
+            libvirt::hypervisor::NAME,
+            include_str!("libvirt/hypervisor.rs"),
+        ),
+        (
+            libvirt::instances::NAME,
+            include_str!("libvirt/instances.rs"),
+        ),
+        (
+            libvirt::statistics::NAME,
+            include_str!("libvirt/statistics.rs"),
+        ),
+        (hosts::NAME, include_str!("hosts/mod.rs")),
+        (ipmi::NAME, include_str!("ipmi/mod.rs")),
+    ];
+
+    #[test]
+    fn every_line_of_the_table_says_all_that_its_pollster_reads() {
+        assert_eq!(FILES.len(), TABLE.len());
+        for entry in TABLE {
+            let (_, text) = FILES.iter().find(|(name, _)| *name == entry.name).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            for (word, part) in [
+                ("context.interval", Reads::Interval),
+                ("context.resources", Reads::Resources),
+                ("settings.compute", Reads::Probes),
+                ("settings.libvirt", Reads::Libvirt),
+                ("settings.reserved", Reads::Reserved),
+                ("settings.ipmi", Reads::Ipmi),
+            ] {
+                let is_said = entry.reads.contains(&part);
+                assert_eq!(code.contains(word), is_said, "{} {word}", entry.name);
+            }
+            for whole in [
+                "context.settings;",
+                "context.settings)",
+                "context.settings,",
+            ] {
+                assert!(!code.contains(whole), "{} takes all settings", entry.name);
+            }
+            for foreign in [
+                "settings.plugins",
+                "settings.central",
+                "settings.agent",
+                "host_tags",
+            ] {
+                assert!(!code.contains(foreign), "{} reads {foreign}", entry.name);
+            }
+        }
+    }
 
     #[test]
     fn no_plug_in_can_have_the_name_of_a_built_in_meter_or_pollster() {

@@ -65,6 +65,29 @@ impl Schedule {
         }
     }
 
+    /// The grid from `now` on, with another interval, for a pollster whose next round would have been
+    /// due at `next`; the last one was `last`, if there was one. The next round comes no later than it
+    /// would have, and one new interval after the last one; if that has gone by, at the first of the new
+    /// intervals counted from there that hasn't, so that a fleet which was spread stays spread.
+    #[must_use]
+    pub fn changed(
+        self,
+        now: Instant,
+        last: Option<Instant>,
+        next: Instant,
+        interval: Duration,
+    ) -> Self {
+        let base = last.unwrap_or(now);
+        let gone = now.saturating_duration_since(base).as_nanos();
+        let steps = gone.div_ceil(interval.as_nanos().max(1)).max(1);
+        let steps = u32::try_from(steps).unwrap_or(u32::MAX);
+        let first = base + interval.saturating_mul(steps);
+        Schedule {
+            first: first.min(next),
+            interval,
+        }
+    }
+
     fn due(&self, index: u64) -> Instant {
         let offset = self.interval.as_secs_f64() * index_as_f64(index);
         self.first + Duration::try_from_secs_f64(offset).unwrap_or(Duration::MAX / 4)
@@ -80,6 +103,7 @@ fn index_as_f64(index: u64) -> f64 {
 mod tests {
     use super::*;
     use crate::clock;
+    use proptest::prelude::*;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -116,6 +140,65 @@ mod tests {
         assert_eq!((next.index, next.missed), (5, 4));
         let following = schedule.after(next, next.due + Duration::from_millis(600));
         assert_eq!((following.index, following.missed), (6, 0));
+    }
+
+    proptest! {
+        /// A pollster is told new intervals at any time, again and again: no round is put off because of
+        /// it, and none is due in the past.
+        #[test]
+        fn a_new_interval_never_puts_a_round_off(
+            first in 1..100_000u64,
+            changes in prop::collection::vec((1..100_000u64, 0.0..1.0f64, 0..4u8), 1..20),
+        ) {
+            let ms = Duration::from_millis;
+            let start = clock::now();
+            let mut schedule = Schedule::new(start, ms(first), "host");
+            let mut tick = schedule.first();
+            let (mut last, mut earlier) = (None, start);
+            for (interval, part, rounds) in changes {
+                for _ in 0..rounds {
+                    last = Some(tick.due);
+                    earlier = tick.due;
+                    tick = schedule.after(tick, tick.due);
+                    prop_assert_eq!(tick.missed, 0);
+                }
+                let now = earlier + (tick.due - earlier).mul_f64(part);
+                earlier = now;
+                let before = tick.due;
+                schedule = schedule.changed(now, last, before, ms(interval));
+                tick = schedule.first();
+                prop_assert!(tick.due <= before, "no later than it would have been");
+                prop_assert!(tick.due >= now.min(before), "not in the past");
+                prop_assert!(tick.due <= now + ms(interval), "within a new interval");
+                if let Some(last) = last.filter(|last| *last + ms(interval) >= now) {
+                    prop_assert!(tick.due <= last + ms(interval));
+                }
+                let next = schedule.after(tick, tick.due);
+                prop_assert_eq!(next.due - tick.due, ms(interval));
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_interval_keeps_the_grid() {
+        let schedule = Schedule::new(clock::now(), SECOND, "host");
+        let (first, now) = (schedule.first(), schedule.first().due + SECOND / 3);
+        let next = schedule.after(first, now);
+        let same = schedule.changed(now, Some(first.due), next.due, SECOND);
+        assert_eq!(same.first().due, next.due);
+    }
+
+    #[test]
+    fn a_fleet_that_is_told_a_shorter_interval_stays_spread() {
+        let (start, now) = (clock::now(), clock::now() + SECOND * 50);
+        let due = |host: u32| {
+            let slow = Schedule::new(start, SECOND * 100, host);
+            let (first, next) = (slow.first(), slow.after(slow.first(), now));
+            let fast = slow.changed(now, Some(first.due), next.due, SECOND);
+            (fast.first().due - start).as_millis() % 1000
+        };
+        let spread: std::collections::BTreeSet<u128> = (0..100).map(due).collect();
+        assert!(spread.len() > 50, "{spread:?}");
     }
 
     #[test]

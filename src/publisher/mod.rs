@@ -6,7 +6,17 @@ pub mod udp;
 
 use std::io;
 
-use crate::model::Reading;
+use crate::model::{Reading, Secret};
+
+/// What makes a message of a reading. What is queued is signed when it is sent, so that a new secret
+/// holds for it as well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signing {
+    /// Ceilometer's sample source.
+    pub source: String,
+    /// The secret.
+    pub secret: Secret,
+}
 
 /// A way out.
 pub trait Publish: Send {

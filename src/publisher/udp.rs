@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket}
 
 use nix::sys::socket::{getsockopt, sockopt};
 
-use super::{Outcome, Publish};
-use crate::model::{Reading, Secret};
+use super::{Outcome, Publish, Signing};
+use crate::model::{Reading, Shared};
 use crate::wire::{self, Datagram};
 
 /// What a datagram may hold where the path's MTU can't be learnt: IPv6 promises 1280 bytes, less
@@ -22,8 +22,7 @@ pub struct UdpPublisher {
     host: String,
     port: u16,
     path: String,
-    source: String,
-    secret: Secret,
+    signing: Shared<Signing>,
     connection: Option<Connection>,
 }
 
@@ -33,15 +32,13 @@ struct Connection {
 }
 
 impl UdpPublisher {
-    /// A publisher for this host and port; `path` is its URL as it goes on the wire, `source` is
-    /// Ceilometer's sample source.
-    pub fn new(host: &str, port: u16, path: &str, source: &str, secret: &Secret) -> Self {
+    /// A publisher for this host and port; `path` is its URL as it goes on the wire.
+    pub fn new(host: &str, port: u16, path: &str, signing: &Shared<Signing>) -> Self {
         UdpPublisher {
             host: host.to_owned(),
             port,
             path: path.to_owned(),
-            source: source.to_owned(),
-            secret: secret.clone(),
+            signing: signing.clone(),
             connection: None,
         }
     }
@@ -85,7 +82,9 @@ impl Publish for UdpPublisher {
             }
         };
         let mut outcome = Outcome::default();
-        let encode = |reading| wire::encode(reading, &self.source, &self.path, &self.secret);
+        let signing = self.signing.get();
+        let Signing { source, secret } = signing.as_ref();
+        let encode = |reading| wire::encode(reading, source, &self.path, secret);
         let messages: Vec<Vec<u8>> = readings.iter().map(encode).collect();
         for Datagram { bytes, messages } in wire::pack(messages, payload_max) {
             match self.send(&bytes) {

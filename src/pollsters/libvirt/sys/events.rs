@@ -2,7 +2,7 @@
 
 use std::ffi::{c_char, c_int, c_void};
 use std::mem::transmute;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use virt_sys as sys;
 
@@ -37,14 +37,18 @@ pub(super) fn start_event_loop() -> Result<(), Failure> {
         .clone()
 }
 
+/// What libvirt holds of a listener, until it lets go of it, if it ever does: a driver that tells no
+/// close keeps what it was given for that.
+type Held = Weak<dyn Fn(Event) + Send + Sync>;
+
 pub(super) fn into_opaque(listener: &Listener) -> *mut c_void {
-    Box::into_raw(Box::new(Arc::clone(listener))).cast()
+    Box::into_raw(Box::new(Arc::downgrade(listener))).cast()
 }
 
 /// Gives back what [`into_opaque`] made.
 pub(super) unsafe extern "C" fn release(opaque: *mut c_void) {
     // SAFETY: libvirt calls this once for each registration, with what we gave it.
-    drop(unsafe { Box::from_raw(opaque.cast::<Listener>()) });
+    drop(unsafe { Box::from_raw(opaque.cast::<Held>()) });
 }
 
 /// Hands an event about a domain on.
@@ -52,8 +56,9 @@ pub(super) unsafe extern "C" fn release(opaque: *mut c_void) {
 /// # Safety
 /// Both pointers must be those that libvirt gave a callback.
 unsafe fn tell(opaque: *mut c_void, domain: sys::virDomainPtr, what: What) {
-    // SAFETY: the listener lives until `release`; libvirt calls that after the last callback.
-    let Some(listener) = (unsafe { opaque.cast::<Listener>().as_ref() }) else {
+    // SAFETY: what it holds lives until `release`; libvirt calls that after the last callback.
+    let held = unsafe { opaque.cast::<Held>().as_ref() };
+    let Some(listener) = held.and_then(Held::upgrade) else {
         return;
     };
     if let Some(uuid) = domain_uuid(domain) {
@@ -64,7 +69,8 @@ unsafe fn tell(opaque: *mut c_void, domain: sys::virDomainPtr, what: What) {
 
 pub(super) unsafe extern "C" fn closed(_: sys::virConnectPtr, _reason: c_int, opaque: *mut c_void) {
     // SAFETY: as in `tell`.
-    if let Some(listener) = unsafe { opaque.cast::<Listener>().as_ref() } {
+    let held = unsafe { opaque.cast::<Held>().as_ref() };
+    if let Some(listener) = held.and_then(Held::upgrade) {
         listener(Event::Closed);
     }
 }

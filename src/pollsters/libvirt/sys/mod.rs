@@ -13,6 +13,7 @@ mod statistics;
 use std::ffi::{CStr, c_char, c_int};
 use std::mem::ManuallyDrop;
 use std::ptr;
+use std::sync::Arc;
 
 use virt::connect::Connect;
 use virt_sys as sys;
@@ -47,6 +48,8 @@ pub struct Connection {
     connect: ManuallyDrop<Connect>,
     callbacks: Vec<c_int>,
     hears_close: bool,
+    /// What is registered refers to it, and doesn't keep it.
+    listener: Option<Listener>,
 }
 
 impl Connection {
@@ -66,11 +69,13 @@ impl Connection {
             connect: ManuallyDrop::new(connect),
             callbacks: Vec::new(),
             hears_close: false,
+            listener: None,
         })
     }
 
     /// Hands what happens from now on to `listener`.
     pub fn listen(&mut self, listener: &Listener) -> Result<(), Failure> {
+        self.listener = Some(Arc::clone(listener));
         self.hear_close(listener)?;
         for (id, callback) in event_callbacks() {
             let opaque = into_opaque(listener);
