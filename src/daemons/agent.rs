@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::signals::End;
 use super::stop::Woken;
+use super::usage::UsageReader;
 use super::workers::Workers;
 use super::{
     ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, agent_state, files, hosts, http, logging, output,
@@ -20,12 +21,10 @@ use crate::pipeline::{Emitter, MeterFilter, Pipeline, Publisher, Source};
 use crate::pollsters::ping::round::PROBES_MAX;
 use crate::pollsters::schedule::{Schedule, Tick};
 use crate::pollsters::storage::{SharedMemory, names};
-use crate::pollsters::{
-    Bell, Context, Listed, Pollster, Round, TABLE, listed,
-};
+use crate::pollsters::{Bell, Context, Listed, Pollster, Round, TABLE, listed};
+use crate::publisher::Publish;
 use crate::publisher::queue::Queue;
 use crate::publisher::udp::UdpPublisher;
-use crate::publisher::{Outcome, Publish};
 use crate::web::Health;
 
 /// Intervals without an ended round after which a pollster counts as stuck.
@@ -72,12 +71,13 @@ impl Agent {
             AgentEvents::new()
                 .map_err(|error| DaemonError::failed("registering metrics", error))?,
         );
-        let state = agent_state::start(&settings.state_path);
+        let state = agent_state::start(&settings.state_path, &events);
         events.started(&settings.host, state.epoch);
         let mut agent = Agent {
             health: Arc::new(AgentHealth {
                 events,
                 progress: RwLock::default(),
+                usage: UsageReader::new(),
             }),
             queues: Vec::new(),
             pollsters: Workers::default(),
@@ -140,18 +140,25 @@ impl Agent {
     ) -> Result<(), DaemonError> {
         if let Some(file) = file {
             let (memory, stop) = (memory.clone(), self.stop.clone());
+            let events = Arc::clone(&self.health.events);
             self.pollsters.spawn("state".into(), move || {
-                agent_state::save_changes(&file, &memory, &stop);
+                agent_state::save_changes(&file, &memory, &events, &stop);
             })?;
         }
         let names = names::names_in(&settings.compute.gateways);
         if names.is_empty() {
             return Ok(());
         }
-        let stop = self.stop.clone();
+        let (stop, events) = (self.stop.clone(), Arc::clone(&self.health.events));
         // A resolver can hang for minutes, so nobody waits for it: not a round, and not the end.
         Workers::default().spawn("names".into(), move || {
-            while !stop.wait_until(clock::now() + names::refresh(&names, &memory)) {}
+            loop {
+                let lookups = names::refresh(&names, &memory);
+                events.names_looked_up(lookups.resolved, lookups.failed);
+                if stop.wait_until(clock::now() + lookups.again_in()) {
+                    return;
+                }
+            }
         })
     }
 
@@ -172,6 +179,8 @@ impl Agent {
                 };
                 self.queues.push(Arc::clone(&outlet.queue));
                 let (queue, events) = (Arc::clone(&outlet.queue), Arc::clone(&self.health.events));
+                let watched = Arc::clone(&outlet.queue);
+                events.expect_publisher(&outlet.path, move || watched.len(), clock::now());
                 self.publishers
                     .spawn(format!("publish {}", outlet.path), move || {
                         publish_loop(publisher, &queue, &events);
@@ -276,19 +285,8 @@ fn build(publisher: &Publisher, settings: &Settings, secret: &Secret) -> Box<dyn
 
 fn publish_loop(mut publisher: Box<dyn Publish>, queue: &Queue, events: &AgentEvents) {
     while let Some(batch) = queue.pop() {
-        let Outcome {
-            sent,
-            failed,
-            error,
-            refused,
-        } = publisher.publish(&batch);
-        events.published(publisher.path(), sent);
-        if let Some(error) = error {
-            events.publish_failed(publisher.path(), failed, &error, clock::now());
-        }
-        if let Some(error) = refused {
-            events.publisher_refused(publisher.path(), &error, clock::now());
-        }
+        let outcome = publisher.publish(&batch);
+        events.published(publisher.path(), &outcome, clock::now());
     }
 }
 
@@ -338,12 +336,12 @@ impl Task {
         let started = clock::now();
         let late = started.saturating_duration_since(tick.due);
         let mut samples = self.pollster.poll(Round { due: tick.due });
-        let took = clock::now().saturating_duration_since(started);
+        let ended = clock::now();
+        let times = (ended.saturating_duration_since(started), late);
         self.events
-            .round_ended(&self.source, &self.name, took, late, &samples);
-        let refused = self.pollster.take_refused();
+            .round_ended(&self.source, &self.name, times, &samples, ended);
         self.events
-            .samples_refused(&self.source, &self.name, refused);
+            .counted(&self.source, &self.name, &self.pollster.take_counts());
         samples.retain(|sample| self.wants(sample));
         self.deliver(samples);
     }
@@ -375,7 +373,8 @@ impl Task {
             for outlet in &self.outlets {
                 let dropped = outlet.queue.push(Arc::clone(&batch));
                 if dropped > 0 {
-                    self.events.publisher_dropped(&outlet.path, dropped);
+                    self.events
+                        .publisher_dropped(&outlet.path, dropped, clock::now());
                 }
             }
         });
@@ -414,6 +413,7 @@ impl Progress {
 struct AgentHealth {
     events: Arc<AgentEvents>,
     progress: RwLock<Vec<Arc<Progress>>>,
+    usage: UsageReader,
 }
 
 impl AgentHealth {
@@ -424,6 +424,7 @@ impl AgentHealth {
         interval: Duration,
         now: Instant,
     ) -> Arc<Progress> {
+        self.events.expect_pollster(source, pollster, now);
         let progress = Arc::new(Progress {
             name: format!("{pollster} of source {source}"),
             interval,
@@ -449,11 +450,13 @@ impl Health for AgentHealth {
     }
 
     fn not_ready(&self) -> Vec<String> {
-        Vec::new()
+        self.events.not_ready(clock::now())
     }
 
     fn metrics(&self) -> String {
-        self.events.metrics().render()
+        let is_ready = self.stuck().is_empty() && self.not_ready().is_empty();
+        self.events
+            .render(is_ready, &self.usage.read(), clock::now())
     }
 }
 

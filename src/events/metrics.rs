@@ -2,7 +2,8 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Counter, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
+    IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// The metrics of one daemon.
@@ -31,8 +32,62 @@ impl Metrics {
         self.register(IntCounterVec::new(Opts::new(full(name), help), labels)?)
     }
 
+    pub(super) fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        self.register(IntCounter::new(full(name), help)?)
+    }
+
     pub(super) fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
         self.register(IntGauge::new(full(name), help)?)
+    }
+
+    /// Gauges of whole numbers. One without labels can be shown and not shown.
+    pub(super) fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<IntGaugeVec> {
+        self.register(IntGaugeVec::new(Opts::new(full(name), help), labels)?)
+    }
+
+    /// Gauges of seconds, ratios and the like.
+    pub(super) fn real_gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<GaugeVec> {
+        self.register(GaugeVec::new(Opts::new(full(name), help), labels)?)
+    }
+
+    /// The same for one without labels, which is always shown.
+    pub(super) fn real_gauge(&self, name: &str, help: &str) -> prometheus::Result<Gauge> {
+        self.register(Gauge::new(full(name), help)?)
+    }
+
+    pub(super) fn histogram(
+        &self,
+        name: &str,
+        help: &str,
+        buckets: &[f64],
+    ) -> prometheus::Result<Histogram> {
+        let options = HistogramOpts::new(full(name), help).buckets(buckets.to_vec());
+        self.register(Histogram::with_opts(options)?)
+    }
+
+    /// A gauge by a name that every process of every project uses.
+    pub(super) fn process_gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGaugeVec> {
+        self.register(IntGaugeVec::new(Opts::new(name, help), &[])?)
+    }
+
+    /// The same for a time.
+    pub(super) fn process_time(&self, name: &str, help: &str) -> prometheus::Result<Gauge> {
+        self.register(Gauge::new(name, help)?)
+    }
+
+    /// The same for a counter.
+    pub(super) fn process_counter(&self, name: &str, help: &str) -> prometheus::Result<Counter> {
+        self.register(Counter::new(name, help)?)
     }
 
     pub(super) fn histograms(
@@ -49,6 +104,19 @@ impl Metrics {
     fn register<M: Collector + Clone + 'static>(&self, metric: M) -> prometheus::Result<M> {
         self.registry.register(Box::new(metric.clone()))?;
         Ok(metric)
+    }
+}
+
+/// Shows a value, or that there is none: a series that is absent is unknown, and 0 would be a value.
+pub(super) fn show<P: prometheus::core::Atomic + 'static>(
+    gauges: &prometheus::core::GenericGaugeVec<P>,
+    labels: &[&str],
+    value: Option<P::T>,
+) {
+    match value {
+        Some(value) => gauges.with_label_values(labels).set(value),
+        // One that isn't there can't be removed, and needn't be.
+        None => drop(gauges.remove_label_values(labels)),
     }
 }
 

@@ -43,21 +43,22 @@ pub fn router(health: Arc<dyn Health>) -> Router {
         )
 }
 
+/// One connection is for one answer: whoever asks every fifteen seconds needs none in between.
+const CLOSE: (header::HeaderName, &str) = (header::CONNECTION, "close");
+
 fn answer(troubles: &[String]) -> impl IntoResponse + use<> {
-    if troubles.is_empty() {
+    let (status, text) = if troubles.is_empty() {
         (StatusCode::OK, "ok\n".to_owned())
     } else {
-        let text = troubles.join("\n") + "\n";
-        (StatusCode::SERVICE_UNAVAILABLE, text)
-    }
+        (StatusCode::SERVICE_UNAVAILABLE, troubles.join("\n") + "\n")
+    };
+    (status, [CLOSE], text)
 }
 
 fn metrics(health: &dyn Health) -> impl IntoResponse + use<> {
-    (
-        [(
-            header::CONTENT_TYPE,
-            "text/plain; version=0.0.4; charset=utf-8",
-        )],
-        health.metrics(),
-    )
+    let kind = (
+        header::CONTENT_TYPE,
+        "text/plain; version=0.0.4; charset=utf-8",
+    );
+    ([CLOSE, kind], health.metrics())
 }
