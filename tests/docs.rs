@@ -13,8 +13,13 @@ use std::time::Duration;
 use ceilometer_ha::clock;
 use ceilometer_ha::config::options::{Effect, Kind, OPTIONS, OptionSpec, Reload};
 use ceilometer_ha::config::{self, ConfigText, Purpose};
-use ceilometer_ha::events::{AgentEvents, CollectorEvents, ConfigEvents};
-use ceilometer_ha::model::{FailReason, GatewayStatus, Meter, UtcTime, meters};
+use ceilometer_ha::events::{
+    AgentEvents, CollectorEvents, ConfigEvents, Counts, LibvirtCounts, Outcome, ProbeResult,
+    Probes, Stored, Usage, makes_unready,
+};
+use ceilometer_ha::model::{
+    FailReason, GatewayStatus, INSTANCE_STATES, Metadata, Meter, Sample, UtcTime, Volume, meters,
+};
 use ceilometer_ha::storage::RowRefusal;
 use ceilometer_ha::wire::Refusal;
 use ceilometer_ha::{pipeline, pollsters};
@@ -88,6 +93,25 @@ fn code(text: impl std::fmt::Display) -> String {
     format!("`{text}`")
 }
 
+/// Who yields a reason, as far as its name tells.
+fn whose(reason: FailReason) -> &'static str {
+    let name = reason.as_str();
+    let of = [
+        ("hypervisor_", "libvirt"),
+        ("instance_", "libvirt"),
+        ("plugin_", "plug-ins, ipmitool"),
+        ("bmc_", "ipmitool"),
+        ("no_witness", "hosts from outside"),
+        ("no_hosts", "hosts from outside"),
+        ("not_configured", "gateways"),
+        ("name_", "gateways"),
+        ("path_never_seen", "gateways"),
+        ("no_quorum", "gateways"),
+    ];
+    let found = of.iter().find(|(start, _)| name.starts_with(start));
+    found.map_or("any ping", |(_, whose)| whose)
+}
+
 #[test]
 fn meters_and_their_codes_are_those_of_the_code() {
     let statuses = GatewayStatus::ALL.iter().map(|status| {
@@ -102,14 +126,17 @@ fn meters_and_their_codes_are_those_of_the_code() {
             reason.code().to_string(),
             code(reason),
             reason.words().to_owned(),
+            whose(*reason).to_owned(),
+            if makes_unready(*reason) { "yes" } else { "no" }.to_owned(),
         ]
     });
     let header = ["code", "name", "words"];
+    let with_whose = ["code", "name", "words", "of", "in `/readyz`"];
     hold(
         "docs/meters.md",
         &[
             ("gateway status", table(header, statuses)),
-            ("reasons", table(header, reasons)),
+            ("reasons", table(with_whose, reasons)),
         ],
     );
 }
@@ -158,34 +185,165 @@ fn every_reason_has_its_advice() {
 fn all_of_the_agents() -> String {
     let events = AgentEvents::new().unwrap();
     let now = clock::now();
-    let failed = pollsters::failed("n", "p", FailReason::NoQuorum, UtcTime::from_unix_micros(0));
+    let at = UtcTime::from_unix_micros(0);
+    let sample = |meter: Meter| {
+        let metadata = Metadata::from([("gateway".to_owned(), "g".into())]);
+        Sample::new(meter, Volume::Int(1), "n/g".to_owned(), at, metadata)
+    };
+    let failed = pollsters::failed("n", "p", FailReason::NoQuorum, at);
     events.started("n", 1);
-    events.round_ended("s", "p", Duration::ZERO, Duration::ZERO, &[failed]);
+    events.expect_pollster("s", "p", now);
+    events.expect_publisher("udp://c:1", || Some(0), now);
+    for (pollster, samples) in [
+        ("p", vec![failed]),
+        (
+            "storage_connectivity",
+            vec![
+                sample(meters::STORAGE_CONNECTIVITY),
+                sample(meters::GATEWAY_STATUS),
+                sample(meters::GATEWAY_LOSS_RATIO),
+                sample(meters::GATEWAY_RTT),
+            ],
+        ),
+        ("hypervisor", vec![sample(meters::HYPERVISOR_CONNECTIVITY)]),
+        ("instances", vec![sample(meters::INSTANCE_ROUND)]),
+        ("host.connectivity", vec![sample(meters::HOST_CONNECTIVITY)]),
+    ] {
+        let times = (Duration::ZERO, Duration::ZERO);
+        events.round_ended("s", pollster, times, &samples, now);
+    }
+    let mut probes = Probes::default();
+    probes.add(ProbeResult::Answered, 1);
+    let libvirt = LibvirtCounts {
+        slowest: Some(Duration::ZERO),
+        ..LibvirtCounts::default()
+    };
+    let counts = Counts {
+        refused: 1,
+        probes,
+        libvirt: Some(libvirt),
+    };
+    events.counted("s", "p", &counts);
     events.rounds_missed("s", "p", 1);
-    events.samples_refused("s", "p", 1);
-    events.published("udp://c:1", 1);
-    events.publish_failed("udp://c:1", 1, &io::Error::other("x"), now);
-    events.publisher_dropped("udp://c:1", 1);
-    let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
-    events.publisher_refused("udp://c:1", &refused, now);
-    events.metrics().render()
+    let outcome = Outcome {
+        error: Some(io::Error::other("x")),
+        refused: Some(io::ErrorKind::ConnectionRefused.into()),
+        ..Outcome::default()
+    };
+    events.published("udp://c:1", &outcome, now);
+    events.publisher_dropped("udp://c:1", 1, now);
+    events.names_looked_up(1, 1);
+    events.state_saved(Path::new("agent.json"), &Ok(()), now);
+    events.no_state(Path::new("agent.json"), &io::Error::other("x"), now);
+    events.render(true, &used(), now)
 }
 
 /// Likewise for the collector.
 fn all_of_the_collectors() -> String {
-    let events = CollectorEvents::new().unwrap();
     let now = clock::now();
+    let events = CollectorEvents::new(now).unwrap();
+    events.expect_rows_refused(RowRefusal::ALL.iter().map(|refusal| refusal.as_str()));
     events.listening(SocketAddr::from(([127, 0, 0, 1], 1)), 1, 1);
-    events.received(1);
-    events.refused("bad_signature", &"words", &"somebody", now);
+    events.received(1, 1);
+    events.refused(Refusal::BadSignature, None, now);
     events.kernel_dropped(1, now);
+    events.receive_failed(&io::Error::other("x"), now);
     events.queue_full(1, now);
-    events.queued(1);
-    events.stored(1, &[("stored", 1)], Duration::ZERO);
+    events.tried(Duration::ZERO);
+    events.stored(&Stored::default(), Duration::ZERO, now);
     events.row_refused("text_too_long", &"words", now);
     events.store_failed(1, &io::Error::other("x"), now);
     events.left_unstored(1);
-    events.metrics().render()
+    events.render(0, true, &used(), now)
+}
+
+fn used() -> Usage {
+    Usage {
+        resident_bytes: Some(1),
+        threads: Some(1),
+        open_fds: Some(1),
+        max_fds: Some(1),
+        ..Usage::default()
+    }
+}
+
+/// What `/readyz` can say beside `/healthz`, as the events lead to it.
+fn everything_unready() -> Vec<String> {
+    let start = clock::now();
+    let later = start + Duration::from_secs(10);
+    let agent = AgentEvents::new().unwrap();
+    agent.expect_pollster("s", "first", start);
+    agent.no_state(Path::new("agent.json"), &io::Error::other("x"), start);
+    for path in ["udp://unsent:1", "udp://refused:1"] {
+        agent.expect_publisher(path, || Some(0), start);
+    }
+    agent.publisher_dropped("udp://unsent:1", 1, start);
+    let failed = pollsters::failed(
+        "n",
+        "p",
+        FailReason::NoPermission,
+        UtcTime::from_unix_micros(0),
+    );
+    for now in [start, later] {
+        let times = (Duration::ZERO, Duration::ZERO);
+        agent.round_ended("s", "p", times, std::slice::from_ref(&failed), now);
+        let unsent = Outcome {
+            error: Some(io::Error::other("x")),
+            ..Outcome::default()
+        };
+        agent.published("udp://unsent:1", &unsent, now);
+        let refused = Outcome {
+            sent: 1,
+            refused: Some(io::Error::other("x")),
+            ..Outcome::default()
+        };
+        agent.published("udp://refused:1", &refused, now);
+    }
+    let collector = CollectorEvents::new(start).unwrap();
+    collector.deaf();
+    collector.store_failed(1, &io::Error::other("x"), start);
+    collector.queue_full(1, start);
+    collector.kernel_dropped(1, start);
+    let mut lines = agent.not_ready(later);
+    lines.extend(collector.not_ready(later));
+    lines
+}
+
+#[test]
+fn every_line_of_readyz_is_explained() {
+    let text = read("docs/operations.md");
+    let section = text.split("## What readyz says").nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let words = |text: &str| -> Vec<String> {
+        let names = ["udp://HOST:PORT", "POLLSTER", "SOURCE", "REASON", "…"];
+        let plain = names
+            .iter()
+            .fold(text.to_owned(), |text, name| text.replace(name, "NAME"));
+        plain.split(' ').map(str::to_owned).collect()
+    };
+    // A name or a number stands for any; what comes after a colon is the reason's or the error's own.
+    let is_like = |shown: &[String], pattern: &[String]| {
+        let same = |(shown, pattern): (&String, &String)| {
+            let any = pattern.contains("NAME") || pattern.chars().all(|c| c.is_ascii_digit());
+            any || shown == pattern
+        };
+        let ends =
+            pattern.last().is_some_and(|last| last == "NAME") || shown.len() == pattern.len();
+        ends && shown.len() >= pattern.len() && shown.iter().zip(pattern).all(same)
+    };
+    let patterns: Vec<Vec<String>> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next().map(words))
+        .collect();
+    let lines = everything_unready();
+    assert_eq!(lines.len(), patterns.len(), "{lines:#?}");
+    for line in lines {
+        let shown: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        assert!(
+            patterns.iter().any(|pattern| is_like(&shown, pattern)),
+            "docs/operations.md doesn't explain {line:?}"
+        );
+    }
 }
 
 /// Likewise for the configuration of either.
@@ -233,65 +391,194 @@ fn metrics_in(rendered: &str) -> BTreeMap<String, [String; 4]> {
     found
 }
 
-/// The names that a file of `events` registers.
-fn registered_in(file: &str) -> BTreeSet<String> {
-    let text = read(file);
-    [".counters(", ".gauge(", ".histograms("]
-        .iter()
-        .flat_map(|call| text.split(call).skip(1))
-        .map(|after| format!("ceilometer_ha_{}", after.split('"').nth(1).unwrap()))
-        .collect()
+/// How a file of `events` registers a metric. Those of every process keep their own names.
+const REGISTERING: [(&str, &str); 9] = [
+    (".counters(", "ceilometer_ha_"),
+    (".counter(", "ceilometer_ha_"),
+    (".gauge(", "ceilometer_ha_"),
+    (".gauges(", "ceilometer_ha_"),
+    (".real_gauge(", "ceilometer_ha_"),
+    (".real_gauges(", "ceilometer_ha_"),
+    (".histogram(", "ceilometer_ha_"),
+    (".histograms(", "ceilometer_ha_"),
+    (".process_", ""),
+];
+
+/// The names that files of `events` register.
+fn registered_in(files: &[&str]) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for file in files {
+        let text = read(&format!("src/events/{file}"));
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for (call, prefix) in REGISTERING {
+            for after in code.split(call).skip(1) {
+                names.insert(format!("{prefix}{}", after.split('"').nth(1).unwrap()));
+            }
+        }
+    }
+    names
+}
+
+/// What labels can hold, by metric and label, where that is a closed list.
+fn closed_lists() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
+    let reasons: Vec<_> = FailReason::ALL.iter().map(|it| it.as_str()).collect();
+    let results: Vec<_> = ProbeResult::ALL.iter().map(|it| it.as_str()).collect();
+    let refusals = Refusal::ALL.map(Refusal::as_str);
+    let verdicts: Vec<_> = ["accepted"].into_iter().chain(refusals).collect();
+    let rows: Vec<_> = RowRefusal::ALL.iter().map(|it| it.as_str()).collect();
+    vec![
+        ("pollster_failed_total", "reason", reasons),
+        ("probes_total", "result", results),
+        ("instances", "state", INSTANCE_STATES.to_vec()),
+        ("hosts", "state", vec!["answering", "silent"]),
+        ("readings_published_total", "result", vec!["sent", "failed"]),
+        ("name_lookups_total", "result", vec!["done", "failed"]),
+        ("state_saves_total", "result", vec!["done", "failed"]),
+        ("messages_total", "verdict", verdicts),
+        (
+            "messages_dropped_total",
+            "reason",
+            vec!["queue_full", "shutdown"],
+        ),
+        (
+            "readings_total",
+            "result",
+            vec!["stored", "duplicate", "late", "refused"],
+        ),
+        ("readings_refused_total", "reason", rows),
+    ]
+}
+
+/// Every value of a label of a metric that a scrape shows.
+fn values_in(rendered: &str, metric: &str, label: &str) -> BTreeSet<String> {
+    let series = format!("ceilometer_ha_{metric}{{");
+    let lines = rendered.lines().filter(|line| line.starts_with(&series));
+    let value = |line: &str| {
+        let (_, after) = line.split_once(&format!("{label}=\""))?;
+        Some(after.split('"').next()?.to_owned())
+    };
+    lines.filter_map(value).collect()
+}
+
+/// A metric's help, as a sentence of a table.
+fn rows(metrics: BTreeMap<String, [String; 4]>) -> Vec<[String; 4]> {
+    metrics.into_values().collect()
 }
 
 #[test]
 fn metrics_are_those_of_the_daemons() {
-    let agent = metrics_in(&all_of_the_agents());
-    let collector = metrics_in(&all_of_the_collectors());
-    let config = metrics_in(&all_of_the_configurations());
-    for (shown, file) in [
-        (&agent, "src/events/agent.rs"),
-        (&collector, "src/events/collector.rs"),
-        (&config, "src/events/config.rs"),
+    let (agent_text, collector_text) = (all_of_the_agents(), all_of_the_collectors());
+    let config_text = all_of_the_configurations();
+    let mut agent = metrics_in(&agent_text);
+    let mut collector = metrics_in(&collector_text);
+    let config = metrics_in(&config_text);
+    let names = |metrics: &BTreeMap<String, _>| metrics.keys().cloned().collect::<BTreeSet<_>>();
+    for (shown, files) in [
+        (&agent, ["process.rs", "agent.rs", "readings.rs"].as_slice()),
+        (&collector, ["process.rs", "collector.rs"].as_slice()),
+        (&config, ["config.rs"].as_slice()),
     ] {
-        let names: BTreeSet<String> = shown.keys().cloned().collect();
         assert_eq!(
-            names,
-            registered_in(file),
-            "this test doesn't touch every metric of {file}"
+            names(shown),
+            registered_in(files),
+            "this test doesn't touch every metric of {files:?}"
         );
     }
+    let of_both = registered_in(&["process.rs"]);
+    let both = agent
+        .extract_if(.., |name, _| of_both.contains(name))
+        .collect();
+    collector.retain(|name, _| !of_both.contains(name));
+    let lists = closed_lists();
+    for (metric, label, values) in &lists {
+        for text in [&agent_text, &collector_text] {
+            for value in values_in(text, metric, label) {
+                assert!(values.contains(&&*value), "{metric} has {label} {value}");
+            }
+        }
+    }
+    let lists = lists.into_iter().map(|(metric, label, values)| {
+        let values: Vec<String> = values.iter().map(code).collect();
+        [code(metric), code(label), values.join(", ")]
+    });
     let header = ["metric", "type", "labels", "meaning"];
     hold(
         "docs/metrics.md",
         &[
-            ("agent", table(header, agent.into_values())),
-            ("collector", table(header, collector.into_values())),
-            ("config", table(header, config.into_values())),
+            ("both", table(header, rows(both))),
+            ("agent", table(header, rows(agent))),
+            ("collector", table(header, rows(collector))),
+            ("config", table(header, rows(config))),
+            ("closed lists", table(["metric", "label", "values"], lists)),
+            (
+                "alerts",
+                table(
+                    ["alert", "severity", "when", "what it means and what to do"],
+                    alerts(),
+                ),
+            ),
         ],
     );
 }
 
+/// The rules of docs/alerts.yml, in its own order: name, severity, condition, words.
+fn alerts() -> Vec<[String; 4]> {
+    let text = read("docs/alerts.yml");
+    let rules = text.split("- alert: ").skip(1);
+    let field = |rule: &str, name: &str| {
+        let line = rule
+            .lines()
+            .find_map(|line| line.trim_start().strip_prefix(name));
+        line.map(|value| value.trim().trim_matches('\'').replace("''", "'"))
+    };
+    let row = |rule: &str| {
+        let name = rule.lines().next().unwrap().trim();
+        let get = |key: &str| field(rule, key).unwrap_or_else(|| panic!("{name} has no {key}"));
+        let lasting = field(rule, "for:").map_or(String::new(), |time| format!(" for {time}"));
+        let when = format!("{}{lasting}", code(get("expr:").replace('|', "\\|")));
+        [code(name), get("severity:"), when, get("description:")]
+    };
+    rules.map(row).collect()
+}
+
+#[test]
+fn alerts_name_metrics_and_labels_that_there_are() {
+    let shown = all_of_the_agents() + &all_of_the_collectors();
+    let metrics = metrics_in(&shown);
+    let lists = closed_lists();
+    let text = read("docs/alerts.yml");
+    let mut named = 0;
+    for after in text.split("ceilometer_ha_").skip(1) {
+        let name: String = after
+            .chars()
+            .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+            .collect();
+        let base = name.trim_end_matches("_bucket").trim_end_matches("_count");
+        assert!(
+            metrics.contains_key(&format!("ceilometer_ha_{base}")),
+            "docs/alerts.yml names {name}, which no daemon has"
+        );
+        named += 1;
+        let Some(selector) = after.strip_prefix(&format!("{name}{{")) else {
+            continue;
+        };
+        let selector = selector.split('}').next().unwrap();
+        let (label, value) = selector.split_once('=').unwrap();
+        let value = value.trim_matches(['~', '"']);
+        let list = lists
+            .iter()
+            .find(|(of, its, _)| *of == base && *its == label);
+        let (.., values) = list.unwrap_or_else(|| panic!("{name} has no closed label {label}"));
+        for one in value.split('|') {
+            assert!(values.contains(&one), "{name} never has {label} {one}");
+        }
+    }
+    assert!(named > 10, "docs/alerts.yml names only {named} metrics");
+}
+
 #[test]
 fn refusals_are_those_of_the_wire_and_of_the_tables() {
-    let all = [
-        Refusal::TooLarge,
-        Refusal::NotMsgpack,
-        Refusal::UnsupportedType,
-        Refusal::BadText,
-        Refusal::TooDeep,
-        Refusal::TooManyEntries,
-        Refusal::TooManyMessages,
-        Refusal::DuplicateKey,
-        Refusal::NotAMap,
-        Refusal::NoSignature,
-        Refusal::BadSignature,
-        Refusal::MissingField("…"),
-        Refusal::BadField("…"),
-        Refusal::BadIdentity,
-        Refusal::UnsupportedVersion,
-    ];
-    assert_eq!(all.map(Refusal::as_str), Refusal::LABELS);
-    let on_the_wire = all.map(|refusal| [code(refusal.as_str()), refusal.to_string()]);
+    let on_the_wire = Refusal::ALL.map(|refusal| [code(refusal.as_str()), refusal.to_string()]);
     let in_the_tables = RowRefusal::ALL
         .iter()
         .map(|refusal| [code(refusal), refusal.words().to_owned()]);

@@ -589,8 +589,8 @@ fn a_wrong_sample_costs_itself_and_is_counted() {
     assert_eq!(samples.len(), 1);
     assert_eq!(samples[0].resource_id, "other/1");
     assert_eq!(samples[0].metadata["node"], Value::from("n"));
-    assert_eq!(plugin.take_refused(), 2);
-    assert_eq!(plugin.take_refused(), 0);
+    assert_eq!(plugin.take_counts().refused, 2);
+    assert_eq!(plugin.take_counts().refused, 0);
 }
 
 #[test]

@@ -74,6 +74,11 @@ fn no_permission_for_icmp() {
     let _agent = unprivileged_agent(&lab, &AgentConfig::new(&Family::V4.gateways()));
     let node = expect_failure(&lab, "storage_connectivity", "no_permission");
     assert_eq!(verdict(&node), "unknown");
+    let ready = || lab.inside("node", "curl -s http://127.0.0.1:9180/readyz");
+    let troubles = wait_for("the agent to say that it isn't ready", || {
+        Some(ready()).filter(|said| said.contains(": no_permission for "))
+    });
+    assert!(troubles.contains("grant CAP_NET_RAW"), "{troubles}");
     assert_eq!(lab.verdicts(), Vec::<f64>::new());
 
     // Granted while it runs, it is used at once.
@@ -84,6 +89,7 @@ fn no_permission_for_icmp() {
     lab.wait_for_node("probes without privilege", |node| {
         verdict(node) == "reachable"
     });
+    assert_eq!(ready(), "ok\n");
     no_zero(&lab);
 }
 

@@ -60,6 +60,74 @@ fn dead_gateways_v6() {
     gateways_die_and_come_back(Family::V6);
 }
 
+/// The value of a series of the agent's, its labels in alphabetical order; None while it isn't there.
+fn metric(scrape: &str, series: &str) -> Option<f64> {
+    let start = format!("ceilometer_ha_{series} ");
+    let value = scrape.lines().find_map(|line| line.strip_prefix(&start));
+    value.map(|value| value.parse().expect("a number"))
+}
+
+#[test]
+fn metrics_show_each_gateway_and_what_became_of_every_probe() {
+    let (lab, _collector, _agent) = healthy(Family::V4, "");
+    let [first, second] = Family::V4.gateways();
+    lab.silence("gw1", true);
+    let reject = "-p icmp --icmp-type echo-request -j REJECT --reject-with icmp-admin-prohibited";
+    lab.inside("gw2", &format!("iptables -A INPUT {reject}"));
+    lab.wait_for_node("one silent gateway and one that a filter guards", |node| {
+        gateway_status(node, first) == "silent" && gateway_status(node, second) == "prohibited"
+    });
+    let probes = |scrape: &str, result: &str| {
+        let labels = format!("pollster=\"storage_connectivity\",result=\"{result}\"");
+        let start = format!("probes_total{{{labels},source=\"");
+        let line = scrape.lines().find(|line| line.contains(&start));
+        line.map_or(0.0, |line| {
+            line.rsplit(' ').next().unwrap().parse().unwrap()
+        })
+    };
+    let total = |scrape: &str, name: &str, label: &str| -> f64 {
+        let lines = scrape
+            .lines()
+            .filter(|line| line.starts_with(name) && line.contains(label));
+        lines
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            .sum()
+    };
+    let scrape = wait_for("a scrape between two rounds", || {
+        let scrape = lab.inside("node", "curl -s http://127.0.0.1:9180/metrics");
+        let rounds = total(&scrape, "ceilometer_ha_rounds_total", "storage");
+        let counted = total(&scrape, "ceilometer_ha_probes_total", "storage");
+        let is_shown = probes(&scrape, "silent") > 4.0 && probes(&scrape, "prohibited") > 4.0;
+        (is_shown && counted == rounds * 8.0).then_some(scrape)
+    });
+    assert!(probes(&scrape, "answered") >= 8.0, "before");
+    assert_eq!(probes(&scrape, "not_sent") + probes(&scrape, "void"), 0.0);
+    let source = scrape
+        .split("ceilometer_ha_storage_reachable{source=\"")
+        .nth(1)
+        .unwrap();
+    let source = source.split('"').next().unwrap();
+    let of = |name: &str, gateway: &str| {
+        metric(
+            &scrape,
+            &format!("{name}{{gateway=\"{gateway}\",source=\"{source}\"}}"),
+        )
+    };
+    assert_eq!(
+        (of("gateway_status", first), of("gateway_status", second)),
+        (Some(1.0), Some(3.0))
+    );
+    assert_eq!(of("gateway_loss_ratio", first), Some(1.0));
+    assert_eq!(of("gateway_rtt_seconds", first), None, "nothing came back");
+    assert_eq!(
+        metric(
+            &scrape,
+            &format!("storage_reachable{{source=\"{source}\"}}")
+        ),
+        Some(0.0)
+    );
+}
+
 /// Lets `of` in every `every` probes through to a gateway and drops the rest.
 fn drop_all_but(lab: &Lab, family: Family, namespace: &str, every: u32, passes: &[u32]) {
     let (iptables, icmp, request) = (family.iptables(), family.icmp(), family.echo_request());

@@ -125,10 +125,9 @@ fn take_in(
 ) {
     let now = clock::now();
     let (messages, refusals) = wire::receive(datagram, secret);
-    events.received(messages.len());
+    events.received(messages.len(), datagram.len());
     for refusal in refusals {
-        let from = from.map_or_else(|| "an unknown address".to_owned(), |from| from.to_string());
-        events.refused(refusal.as_str(), &refusal, &from, now);
+        events.refused(refusal, from, now);
     }
     let mut dropped = 0;
     for message in messages {
@@ -139,7 +138,6 @@ fn take_in(
     if dropped > 0 {
         events.queue_full(dropped, now);
     }
-    events.queued(out.max_capacity() - out.capacity());
 }
 
 fn address_of(address: &SockaddrStorage) -> Option<SocketAddr> {

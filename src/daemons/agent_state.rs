@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Stop;
 use crate::clock;
+use crate::events::AgentEvents;
 use crate::model::UtcTime;
 use crate::pollsters::storage::{Memory, SharedMemory};
 
@@ -49,7 +50,7 @@ pub(super) struct StateFile {
 }
 
 /// Reads what the last life left, and writes this life's epoch before anything is said in it.
-pub(super) fn start(state_path: &Path) -> Start {
+pub(super) fn start(state_path: &Path, events: &AgentEvents) -> Start {
     let path = state_path.join(FILE);
     let now = clock::utc();
     let (sender, answer) = mpsc::channel();
@@ -74,10 +75,7 @@ pub(super) fn start(state_path: &Path) -> Start {
             file: Some(StateFile { path, epoch }),
         },
         Err(error) => {
-            tracing::error!(
-                file = %path.display(), %error,
-                "no state can be kept: a storage path that is lost while the agent restarts will read as unknown"
-            );
+            events.no_state(&path, &error, clock::now());
             Start {
                 epoch: next_epoch(0, now),
                 memory: SharedMemory::default(),
@@ -88,7 +86,12 @@ pub(super) fn start(state_path: &Path) -> Start {
 }
 
 /// Saves what changes until it is time to stop.
-pub(super) fn save_changes(file: &StateFile, memory: &SharedMemory, stop: &Stop) {
+pub(super) fn save_changes(
+    file: &StateFile,
+    memory: &SharedMemory,
+    events: &AgentEvents,
+    stop: &Stop,
+) {
     let mut seen = 0;
     let mut is_over = false;
     while !is_over {
@@ -96,18 +99,15 @@ pub(super) fn save_changes(file: &StateFile, memory: &SharedMemory, stop: &Stop)
         let Some((version, gateways)) = memory.changed_since(seen) else {
             continue;
         };
-        match save(
-            &file.path,
-            &Saved {
-                epoch: file.epoch,
-                gateways,
-            },
-        ) {
-            Ok(()) => seen = version,
-            Err(error) => {
-                tracing::warn!(file = %file.path.display(), %error, "saving the agent's state failed");
-            }
+        let saved = Saved {
+            epoch: file.epoch,
+            gateways,
+        };
+        let result = save(&file.path, &saved);
+        if result.is_ok() {
+            seen = version;
         }
+        events.state_saved(&file.path, &result, clock::now());
     }
 }
 
@@ -200,14 +200,15 @@ mod tests {
     #[test]
     fn what_is_remembered_survives() {
         let folder = tempfile::tempdir().unwrap();
-        let first = start(folder.path());
+        let events = AgentEvents::new().unwrap();
+        let first = start(folder.path(), &events);
         first
             .memory
             .answered("192.0.2.7".parse().unwrap(), "st0", false);
         let stop = Stop::default();
         stop.stop();
-        save_changes(&first.file.unwrap(), &first.memory, &stop);
-        let second = start(folder.path());
+        save_changes(&first.file.unwrap(), &first.memory, &events, &stop);
+        let second = start(folder.path(), &events);
         assert!(second.epoch > first.epoch);
         assert_eq!(
             second

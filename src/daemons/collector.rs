@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::{Receiver, WeakSender};
 use tokio::task::JoinHandle;
 
 use super::reload::{Part, Reader, Reloads};
 use super::signals::{End, Hangups};
+use super::usage::UsageReader;
 use super::workers::Workers;
 use super::{
     ConfigArgs, Configuration, DRAIN_LIMIT, DaemonError, Stop, files, http, logging, output, plan,
@@ -18,11 +19,10 @@ use crate::clock;
 use crate::collector::batch::{self, Arrived, Batch};
 use crate::collector::udp::{RECEIVE_BUFFER, UdpReceiver};
 use crate::config::{CollectorSettings, Loaded, Purpose, Settings};
-use crate::events::CollectorEvents;
+use crate::events::{CollectorEvents, Stored};
 use crate::model::{Received, Secret, Shared};
-use crate::storage::{Database, StoreError, StoreReport};
+use crate::storage::{Database, RowRefusal, StoreError, StoreReport};
 use crate::web::Health;
-use crate::wire::Refusal;
 
 /// First pause after a batch that could not be stored; it doubles up to the longest.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
@@ -109,20 +109,22 @@ impl Collector {
     /// Opens the database and the socket and starts.
     pub async fn start(settings: &Settings, secret: &Secret) -> Result<Self, DaemonError> {
         let events = Arc::new(
-            CollectorEvents::new()
+            CollectorEvents::new(clock::now())
                 .map_err(|error| DaemonError::failed("registering metrics", error))?,
         );
-        events.expect_refusals(&Refusal::LABELS);
+        events.expect_rows_refused(RowRefusal::ALL.iter().map(|refusal| refusal.as_str()));
         let database = open_database(settings).await?;
+        let (sender, receiver) = tokio::sync::mpsc::channel(batch::WAITING_MAX);
         let health = Arc::new(CollectorHealth {
             events: Arc::clone(&events),
             storing_since: Mutex::default(),
+            queue: sender.downgrade(),
+            usage: UsageReader::new(),
         });
         let live = Live {
             secret: Shared::new(secret.clone()),
             limits: Shared::new(limits(&settings.collector)),
         };
-        let (sender, receiver) = tokio::sync::mpsc::channel(batch::WAITING_MAX);
         let stop = Stop::default();
         let mut receivers = Workers::default();
         let mut address = None;
@@ -133,6 +135,8 @@ impl Collector {
             receivers.spawn("receive udp".into(), move || {
                 socket.run(&secret, &sender, &events, &flag);
             })?;
+        } else {
+            events.deaf();
         }
         let writer = Writer {
             database,
@@ -235,7 +239,6 @@ struct Writer {
 impl Writer {
     async fn run(self, mut from: Receiver<Arrived>) {
         while let Some(batch) = batch::next(&mut from, &self.limits).await {
-            self.health.events.queued(from.len());
             self.store(batch).await;
         }
         self.database.close().await;
@@ -247,14 +250,19 @@ impl Writer {
         self.health.storing(Some(clock::now()));
         let mut pause = RETRY_FIRST;
         loop {
-            let error = match self.database.store(&batch.messages).await {
+            let started = clock::now();
+            let result = self.database.store(&batch.messages).await;
+            let now = clock::now();
+            self.health
+                .events
+                .tried(now.saturating_duration_since(started));
+            let error = match result {
                 Ok(report) => {
                     self.health.storing(None);
-                    return self.report(&batch, &report);
+                    return self.report(&batch, &report, now);
                 }
                 Err(error) => error,
             };
-            let now = clock::now();
             self.health
                 .events
                 .store_failed(batch.messages.len(), &error, now);
@@ -270,24 +278,26 @@ impl Writer {
         }
     }
 
-    fn report(&self, batch: &Batch, report: &StoreReport) {
-        let now = clock::now();
+    fn report(&self, batch: &Batch, report: &StoreReport, now: Instant) {
         let lag = batch
             .since
             .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         // Each reading is counted once, but that `late` ones are among the stored.
-        let results = [
-            ("stored", report.stored),
-            ("duplicate", report.duplicates),
-            ("late", report.late),
-        ];
-        self.health
-            .events
-            .stored(batch.messages.len(), &results, lag);
+        let stored = Stored {
+            size: batch.messages.len(),
+            stored: report.stored,
+            duplicates: report.duplicates,
+            late: report.late,
+            moved: report.moved,
+            closed_gaps: report.closed_gaps,
+        };
+        let events = &self.health.events;
+        events.stored(&stored, lag, now);
+        events.heard(&batch.messages, clock::utc(), now);
         for (index, refusal) in &report.refused {
             let message: Option<&Received> = batch.messages.get(*index);
             let resource = message.map_or("", |message| message.resource_id.as_str());
-            self.health.events.row_refused(
+            events.row_refused(
                 refusal.as_str(),
                 &format!("{refusal} (resource {resource:?})"),
                 now,
@@ -300,6 +310,9 @@ struct CollectorHealth {
     events: Arc<CollectorEvents>,
     /// Since when one and the same batch is being stored.
     storing_since: Mutex<Option<Instant>>,
+    /// The hand-off to the writer, which it ends with its last real sender.
+    queue: WeakSender<Arrived>,
+    usage: UsageReader,
 }
 
 impl CollectorHealth {
@@ -308,6 +321,12 @@ impl CollectorHealth {
             .storing_since
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    /// Messages that wait to be stored.
+    fn waiting(&self) -> usize {
+        let queue = self.queue.upgrade();
+        queue.map_or(0, |queue| queue.max_capacity() - queue.capacity())
     }
 }
 
@@ -326,10 +345,12 @@ impl Health for CollectorHealth {
     }
 
     fn not_ready(&self) -> Vec<String> {
-        Vec::new()
+        self.events.not_ready(clock::now())
     }
 
-    fn metrics(&self) -> String {
-        self.events.metrics().render()
+    fn metrics(&self, is_ready: bool) -> String {
+        let usage = self.usage.read();
+        self.events
+            .render(self.waiting(), is_ready, &usage, clock::now())
     }
 }

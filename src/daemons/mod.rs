@@ -29,6 +29,8 @@ pub mod standalone;
 pub mod status;
 mod stop;
 #[cfg(any(feature = "agent", feature = "collector"))]
+mod usage;
+#[cfg(any(feature = "agent", feature = "collector"))]
 mod workers;
 
 use std::path::PathBuf;

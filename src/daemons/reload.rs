@@ -319,8 +319,8 @@ impl Health for Watched {
         all
     }
 
-    fn metrics(&self) -> String {
-        self.daemon.metrics() + &self.events.metrics().render()
+    fn metrics(&self, is_ready: bool) -> String {
+        self.daemon.metrics(is_ready) + &self.events.metrics().render()
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Counter, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
+    IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// Removes one series of a metric, named by its labels.
@@ -62,8 +63,62 @@ impl Metrics {
         self.register_labelled(name, counters)
     }
 
+    pub(super) fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        self.register(IntCounter::new(full(name), help)?)
+    }
+
     pub(super) fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
         self.register(IntGauge::new(full(name), help)?)
+    }
+
+    /// Gauges of whole numbers. One without labels can be shown and not shown.
+    pub(super) fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<IntGaugeVec> {
+        self.register_labelled(name, IntGaugeVec::new(Opts::new(full(name), help), labels)?)
+    }
+
+    /// Gauges of seconds, ratios and the like.
+    pub(super) fn real_gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<GaugeVec> {
+        self.register_labelled(name, GaugeVec::new(Opts::new(full(name), help), labels)?)
+    }
+
+    /// The same for one without labels, which is always shown.
+    pub(super) fn real_gauge(&self, name: &str, help: &str) -> prometheus::Result<Gauge> {
+        self.register(Gauge::new(full(name), help)?)
+    }
+
+    pub(super) fn histogram(
+        &self,
+        name: &str,
+        help: &str,
+        buckets: &[f64],
+    ) -> prometheus::Result<Histogram> {
+        let options = HistogramOpts::new(full(name), help).buckets(buckets.to_vec());
+        self.register(Histogram::with_opts(options)?)
+    }
+
+    /// A gauge by a name that every process of every project uses.
+    pub(super) fn process_gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGaugeVec> {
+        self.register(IntGaugeVec::new(Opts::new(name, help), &[])?)
+    }
+
+    /// The same for a time.
+    pub(super) fn process_time(&self, name: &str, help: &str) -> prometheus::Result<Gauge> {
+        self.register(Gauge::new(name, help)?)
+    }
+
+    /// The same for a counter.
+    pub(super) fn process_counter(&self, name: &str, help: &str) -> prometheus::Result<Counter> {
+        self.register(Counter::new(name, help)?)
     }
 
     pub(super) fn histograms(
@@ -105,6 +160,19 @@ impl Metrics {
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.registry.fmt(f)
+    }
+}
+
+/// Shows a value, or that there is none: a series that is absent is unknown, and 0 would be a value.
+pub(super) fn show<P: prometheus::core::Atomic + 'static>(
+    gauges: &prometheus::core::GenericGaugeVec<P>,
+    labels: &[&str],
+    value: Option<P::T>,
+) {
+    match value {
+        Some(value) => gauges.with_label_values(labels).set(value),
+        // One that isn't there can't be removed, and needn't be.
+        None => drop(gauges.remove_label_values(labels)),
     }
 }
 

@@ -7,30 +7,56 @@
 #[cfg(feature = "agent")]
 mod agent;
 #[cfg(feature = "agent")]
+mod agent_ready;
+#[cfg(feature = "agent")]
 mod changes;
 #[cfg(feature = "collector")]
 mod collector;
+#[cfg(feature = "collector")]
+mod collector_ready;
 #[cfg(feature = "agent")]
 pub mod commands;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod config;
 #[cfg(feature = "agent")]
+mod counts;
+#[cfg(feature = "agent")]
 mod hypervisor;
+#[cfg(feature = "agent")]
+mod kernel;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod limit;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod metrics;
+#[cfg(feature = "collector")]
+mod observers;
+#[cfg(feature = "agent")]
+mod outcome;
+#[cfg(any(feature = "agent", feature = "collector"))]
+mod process;
+#[cfg(feature = "agent")]
+mod readings;
 
 #[cfg(feature = "agent")]
 pub use agent::AgentEvents;
+#[cfg(feature = "agent")]
+pub use agent_ready::makes_unready;
 #[cfg(feature = "collector")]
-pub use collector::CollectorEvents;
+pub use collector::{CollectorEvents, Stored};
 #[cfg(any(feature = "agent", feature = "collector"))]
 pub use config::ConfigEvents;
 #[cfg(feature = "agent")]
+pub use counts::{Counts, LibvirtCounts, ProbeResult, Probes};
+#[cfg(feature = "agent")]
 pub use hypervisor::{hypervisor_answers, hypervisor_failed, instance_unreadable};
+#[cfg(feature = "agent")]
+pub use kernel::system_error;
 #[cfg(any(feature = "agent", feature = "collector"))]
 pub use metrics::Metrics;
+#[cfg(feature = "agent")]
+pub use outcome::Outcome;
+#[cfg(any(feature = "agent", feature = "collector"))]
+pub use process::Usage;
 
 /// An error with its causes, in one line. Some libraries' errors end with the text of their cause
 /// already; it is said once.

@@ -18,6 +18,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crate::config::{ComputeSettings, Namespace, PluginSettings, PluginSpec, Settings};
+use crate::events::Counts;
 use crate::model::{FailReason, Metadata, Meter, Sample, UtcTime, Value, Volume, meters};
 use crate::pipeline::{MeterFilter, matches, may_match_below};
 
@@ -147,9 +148,9 @@ pub trait Pollster: Send {
         Vec::new()
     }
 
-    /// How many samples that somebody else made were refused since it was asked last.
-    fn take_refused(&mut self) -> u64 {
-        0
+    /// What it counted beside its samples since it was asked last; asked after each round.
+    fn take_counts(&mut self) -> Counts {
+        Counts::default()
     }
 
     /// When it wants to be asked for news although no bell rang; asked after each round and each

@@ -4,8 +4,7 @@
 pub mod queue;
 pub mod udp;
 
-use std::io;
-
+pub use crate::events::Outcome;
 use crate::model::{Reading, Secret};
 
 /// What makes a message of a reading. What is queued is signed when it is sent, so that a new secret
@@ -26,17 +25,4 @@ pub trait Publish: Send {
     /// Sends these readings. It may block, but not for ever. Readings after the first error are
     /// still tried.
     fn publish(&mut self, readings: &[Reading]) -> Outcome;
-}
-
-/// What became of the readings of one call.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    /// Readings that left.
-    pub sent: usize,
-    /// Readings that didn't.
-    pub failed: usize,
-    /// The last error.
-    pub error: Option<io::Error>,
-    /// What came back about a datagram that had left before: the other end did not take it.
-    pub refused: Option<io::Error>,
 }

@@ -56,6 +56,16 @@ impl Queue {
         }
     }
 
+    /// How many rounds wait.
+    pub fn len(&self) -> usize {
+        self.lock().batches.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Nothing more will come: the reader takes what is there and ends.
     pub fn close(&self) {
         self.lock().closed = true;
@@ -100,7 +110,7 @@ mod tests {
         let queue = Queue::default();
         let rounds = u64::try_from(ROUNDS_MAX).unwrap();
         let dropped: usize = (0..rounds + 3).map(|seq| queue.push(batch(seq))).sum();
-        assert_eq!(dropped, 3);
+        assert_eq!((dropped, queue.len()), (3, ROUNDS_MAX));
         queue.close();
         let seqs: Vec<u64> = std::iter::from_fn(|| queue.pop())
             .map(|batch| batch[0].identity.seq)

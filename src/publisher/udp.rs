@@ -74,10 +74,9 @@ impl Publish for UdpPublisher {
             Ok(connection) => connection.payload_max,
             Err(error) => {
                 return Outcome {
-                    sent: 0,
                     failed: readings.len(),
                     error: Some(error),
-                    refused: None,
+                    ..Outcome::default()
                 };
             }
         };
@@ -90,6 +89,8 @@ impl Publish for UdpPublisher {
             match self.send(&bytes) {
                 Ok(reported) => {
                     outcome.sent += messages;
+                    outcome.datagrams += 1;
+                    outcome.bytes += u64::try_from(bytes.len()).unwrap_or_default();
                     outcome.refused = reported.or(outcome.refused);
                 }
                 Err(error) => {

@@ -16,8 +16,8 @@ pub trait Health: Send + Sync + 'static {
     /// stuck. A restart would hardly help.
     fn not_ready(&self) -> Vec<String>;
 
-    /// Its metrics in Prometheus' text format.
-    fn metrics(&self) -> String;
+    /// Its metrics in Prometheus' text format, and among them whether it is ready.
+    fn metrics(&self, is_ready: bool) -> String;
 }
 
 /// The routes of a daemon: 200 `ok` or 503 and the troubles, one a line, under `/healthz` (what is
@@ -31,11 +31,7 @@ pub fn router(health: Arc<dyn Health>) -> Router {
         )
         .route(
             "/readyz",
-            get(move || async move {
-                let mut troubles = for_ready.stuck();
-                troubles.extend(for_ready.not_ready());
-                answer(&troubles)
-            }),
+            get(move || async move { answer(&unready(for_ready.as_ref())) }),
         )
         .route(
             "/metrics",
@@ -43,21 +39,30 @@ pub fn router(health: Arc<dyn Health>) -> Router {
         )
 }
 
+/// Everything that keeps a daemon from being ready.
+fn unready(health: &dyn Health) -> Vec<String> {
+    let mut troubles = health.stuck();
+    troubles.extend(health.not_ready());
+    troubles
+}
+
+/// One connection is for one answer: whoever asks every fifteen seconds needs none in between.
+const CLOSE: (header::HeaderName, &str) = (header::CONNECTION, "close");
+
 fn answer(troubles: &[String]) -> impl IntoResponse + use<> {
-    if troubles.is_empty() {
+    let (status, text) = if troubles.is_empty() {
         (StatusCode::OK, "ok\n".to_owned())
     } else {
-        let text = troubles.join("\n") + "\n";
-        (StatusCode::SERVICE_UNAVAILABLE, text)
-    }
+        (StatusCode::SERVICE_UNAVAILABLE, troubles.join("\n") + "\n")
+    };
+    (status, [CLOSE], text)
 }
 
 fn metrics(health: &dyn Health) -> impl IntoResponse + use<> {
-    (
-        [(
-            header::CONTENT_TYPE,
-            "text/plain; version=0.0.4; charset=utf-8",
-        )],
-        health.metrics(),
-    )
+    let kind = (
+        header::CONTENT_TYPE,
+        "text/plain; version=0.0.4; charset=utf-8",
+    );
+    let is_ready = unready(health).is_empty();
+    ([CLOSE, kind], health.metrics(is_ready))
 }

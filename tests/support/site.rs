@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -210,11 +210,35 @@ impl Site {
         });
     }
 
+    /// All metrics of a daemon, as a scraper gets them.
+    #[track_caller]
+    pub fn scrape(&self, daemon: Daemon) -> String {
+        let (code, text) = self.get(daemon, "/metrics").expect("metrics");
+        assert_eq!(code, 200, "{text}");
+        text
+    }
+
+    /// Waits until `/readyz` says this in one of its lines; returns the line.
+    #[track_caller]
+    pub fn wait_for_unready(&self, daemon: Daemon, what: &str) -> String {
+        wait_until(what, || match self.get(daemon, "/readyz") {
+            Some((503, text)) => {
+                let line = text.lines().find(|line| line.contains(what));
+                line.map(str::to_owned).ok_or(text)
+            }
+            other => Err(format!("{other:?}")),
+        })
+    }
+
+    /// Where a daemon serves HTTP.
+    pub fn http_address(&self, daemon: Daemon) -> SocketAddr {
+        self.http(daemon).parse().expect("an address")
+    }
+
     /// The value of a series, its labels in alphabetical order; 0 while it isn't there.
     #[track_caller]
     pub fn metric(&self, daemon: Daemon, series: &str) -> u64 {
-        let (code, text) = self.get(daemon, "/metrics").expect("metrics");
-        assert_eq!(code, 200, "{text}");
+        let text = self.scrape(daemon);
         let value = text
             .lines()
             .find_map(|line| line.strip_prefix(&format!("ceilometer_ha_{series} ")));
@@ -232,8 +256,10 @@ impl Site {
 
     /// Messages of all verdicts but `accepted`.
     pub fn refused_messages(&self) -> u64 {
-        let verdicts = wire::Refusal::LABELS.iter();
-        verdicts.map(|verdict| self.messages(verdict)).sum()
+        let refusals = wire::Refusal::ALL.into_iter();
+        refusals
+            .map(|refusal| self.messages(refusal.as_str()))
+            .sum()
     }
 
     /// Readings by what storing made of them.

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use super::super::usage::UsageReader;
 use crate::clock;
 use crate::events::AgentEvents;
 use crate::web::Health;
@@ -17,6 +18,7 @@ pub(super) struct AgentHealth {
     pub(super) events: Arc<AgentEvents>,
     /// Each belongs to its pollster's thread and goes with it.
     progress: Mutex<Vec<Weak<Progress>>>,
+    usage: UsageReader,
 }
 
 impl AgentHealth {
@@ -24,14 +26,17 @@ impl AgentHealth {
         AgentHealth {
             events,
             progress: Mutex::default(),
+            usage: UsageReader::new(),
         }
     }
 
     /// Watches one more pollster, until its progress is dropped.
-    pub(super) fn watch(&self, name: String, interval: Duration) -> Arc<Progress> {
+    pub(super) fn watch(&self, source: &str, pollster: &str, interval: Duration) -> Arc<Progress> {
+        let now = clock::now();
+        self.events.expect_pollster(source, pollster, now);
         let progress = Arc::new(Progress {
-            name,
-            state: Mutex::new((interval, clock::now())),
+            name: format!("{pollster} of source {source}"),
+            state: Mutex::new((interval, now)),
         });
         let mut all = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|known| known.strong_count() > 0);
@@ -51,11 +56,12 @@ impl Health for AgentHealth {
     }
 
     fn not_ready(&self) -> Vec<String> {
-        Vec::new()
+        self.events.not_ready(clock::now())
     }
 
-    fn metrics(&self) -> String {
-        self.events.metrics().render()
+    fn metrics(&self, is_ready: bool) -> String {
+        self.events
+            .render(is_ready, &self.usage.read(), clock::now())
     }
 }
 
@@ -101,14 +107,14 @@ mod tests {
     #[test]
     fn a_shorter_interval_makes_nobody_stuck_at_once_and_who_is_gone_is_forgotten() {
         let health = AgentHealth::new(Arc::new(AgentEvents::new().unwrap()));
-        let progress = health.watch("p".into(), Duration::from_secs(3600));
+        let progress = health.watch("s", "p", Duration::from_secs(3600));
         let later = clock::now() + Duration::from_secs(600);
         assert_eq!(progress.trouble(later), None);
         progress.retimed(Duration::from_secs(1), later);
         assert_eq!(progress.trouble(later + STUCK_MIN), None);
         assert!(progress.trouble(later + STUCK_MIN * 2).is_some());
         drop(progress);
-        let _other = health.watch("q".into(), Duration::from_secs(1));
+        let _other = health.watch("s", "q", Duration::from_secs(1));
         assert_eq!(health.progress.lock().unwrap().len(), 1);
     }
 }

@@ -108,7 +108,7 @@ impl Agent {
         let events = AgentEvents::new()
             .map_err(|error| DaemonError::failed("registering metrics", error))?;
         let events = Arc::new(events);
-        let state = agent_state::start(&settings.state_path);
+        let state = agent_state::start(&settings.state_path, &events);
         events.started(&settings.host, state.epoch);
         let (stop, signing) = (Stop::default(), Shared::new(signing(settings, secret)));
         let compute = &settings.compute;
@@ -119,7 +119,7 @@ impl Agent {
             &compute.host_tags,
         );
         let mut pollsters = Workers::default();
-        save_changes(&mut pollsters, state.file, &state.memory, &stop)?;
+        save_changes(&mut pollsters, state.file, &state.memory, &events, &stop)?;
         let publishers = Publishers::new(signing.clone(), Arc::clone(&events), stop.clone());
         let agent = Agent {
             host: settings.host.clone(),
@@ -184,8 +184,12 @@ impl Agent {
             publishers,
         } = running;
         tasks.retain(|_, handle| !handle.mailbox.is_closed());
-        self.names
-            .set(&configuration.settings, &self.memory, &self.stop)?;
+        self.names.set(
+            &configuration.settings,
+            &self.memory,
+            &self.health.events,
+            &self.stop,
+        )?;
         let arranged = publishers.arrange(outlets, &configuration.pipeline)?;
         let mut fresh = Fresh::default();
         let mut changes = Vec::new();
@@ -256,9 +260,7 @@ impl Agent {
             schedule: Schedule::new(clock::now(), interval, who),
             emitter: Arc::clone(&self.emitter),
             events: Arc::clone(&self.health.events),
-            progress: self
-                .health
-                .watch(format!("{name} of source {}", source.name), interval),
+            progress: self.health.watch(&source.name, &name, interval),
             mailbox: Arc::clone(&mailbox),
             name,
         };
@@ -366,6 +368,7 @@ impl Names {
         &self,
         settings: &Settings,
         memory: &SharedMemory,
+        events: &Arc<AgentEvents>,
         stop: &Stop,
     ) -> Result<(), DaemonError> {
         let wanted = names::names_in(&settings.compute.gateways);
@@ -383,6 +386,7 @@ impl Names {
                     names.clone(),
                     Arc::clone(&rung),
                     memory.clone(),
+                    Arc::clone(events),
                     stop.clone(),
                 )?;
                 *resolver = Some(Resolver { names, rung });
@@ -397,11 +401,14 @@ fn resolve(
     names: Shared<Vec<String>>,
     rung: Arc<AtomicBool>,
     memory: SharedMemory,
+    events: Arc<AgentEvents>,
     stop: Stop,
 ) -> Result<(), DaemonError> {
     Workers::default().spawn("names".into(), move || {
         loop {
-            let again = clock::now() + names::refresh(&names.get(), &memory);
+            let lookups = names::refresh(&names.get(), &memory);
+            events.names_looked_up(lookups.resolved, lookups.failed);
+            let again = clock::now() + lookups.again_in();
             if stop.wait_until_or(again, &rung) == Woken::Stop {
                 return;
             }
@@ -413,14 +420,15 @@ fn save_changes(
     workers: &mut Workers,
     file: Option<agent_state::StateFile>,
     memory: &SharedMemory,
+    events: &Arc<AgentEvents>,
     stop: &Stop,
 ) -> Result<(), DaemonError> {
     let Some(file) = file else {
         return Ok(());
     };
-    let (memory, stop) = (memory.clone(), stop.clone());
+    let (memory, events, stop) = (memory.clone(), Arc::clone(events), stop.clone());
     workers.spawn("state".into(), move || {
-        agent_state::save_changes(&file, &memory, &stop);
+        agent_state::save_changes(&file, &memory, &events, &stop);
     })
 }
 

@@ -12,7 +12,7 @@ use crate::model::Shared;
 use crate::pipeline::{Pipeline, Publisher};
 use crate::publisher::queue::{Batch, Queue};
 use crate::publisher::udp::UdpPublisher;
-use crate::publisher::{Outcome, Publish, Signing};
+use crate::publisher::{Publish, Signing};
 
 /// Each publisher by its sink and its path.
 pub(super) type Outlets = BTreeMap<(String, String), Outlet>;
@@ -38,7 +38,7 @@ impl Outlet {
     pub(super) fn push(&self, batch: Batch, events: &AgentEvents) {
         let dropped = self.way.0.push(batch);
         if dropped > 0 {
-            events.publisher_dropped(&self.path, dropped);
+            events.publisher_dropped(&self.path, dropped, clock::now());
         }
     }
 
@@ -96,30 +96,33 @@ impl Publishers {
         let way = Arc::new(Way(Arc::clone(&queue)));
         let (events, stop) = (Arc::clone(&self.events), self.stop.clone());
         let (paths, own_path) = (Arc::clone(&self.paths), path.clone());
+        let depth = Arc::downgrade(&queue);
         self.workers.spawn(format!("publish {path}"), move || {
             publish_loop(publisher, &queue, &events);
-            if is_last(&paths, &own_path) && !stop.is_set() {
-                events.publisher_gone(&own_path);
-            }
+            one_less(&paths, &own_path, || {
+                if !stop.is_set() {
+                    events.publisher_gone(&own_path);
+                }
+            });
         })?;
-        *self.lock_paths().entry(path.clone()).or_default() += 1;
+        let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        *paths.entry(path.clone()).or_default() += 1;
+        let depth = move || depth.upgrade().map(|queue| queue.len());
+        self.events.expect_publisher(&path, depth, clock::now());
+        drop(paths);
         Ok(Outlet { path, way })
-    }
-
-    fn lock_paths(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, usize>> {
-        self.paths.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One publisher of a path less; whether it was the only one.
-fn is_last(paths: &Mutex<BTreeMap<String, usize>>, path: &str) -> bool {
+/// One publisher of a path less. If it was the only one, that is told before a new one can begin.
+fn one_less(paths: &Mutex<BTreeMap<String, usize>>, path: &str, is_gone: impl FnOnce()) {
     let mut paths = paths.lock().unwrap_or_else(PoisonError::into_inner);
     match paths.get_mut(path) {
-        Some(count) if *count > 1 => {
-            *count -= 1;
-            false
+        Some(count) if *count > 1 => *count -= 1,
+        _ => {
+            paths.remove(path);
+            is_gone();
         }
-        _ => paths.remove(path).is_some(),
     }
 }
 
@@ -131,18 +134,7 @@ fn build(publisher: &Publisher, signing: &Shared<Signing>) -> Box<dyn Publish> {
 
 fn publish_loop(mut publisher: Box<dyn Publish>, queue: &Queue, events: &AgentEvents) {
     while let Some(batch) = queue.pop() {
-        let Outcome {
-            sent,
-            failed,
-            error,
-            refused,
-        } = publisher.publish(&batch);
-        events.published(publisher.path(), sent);
-        if let Some(error) = error {
-            events.publish_failed(publisher.path(), failed, &error, clock::now());
-        }
-        if let Some(error) = refused {
-            events.publisher_refused(publisher.path(), &error, clock::now());
-        }
+        let outcome = publisher.publish(&batch);
+        events.published(publisher.path(), &outcome, clock::now());
     }
 }

@@ -211,12 +211,12 @@ impl Task {
         let started = clock::now();
         let late = started.saturating_duration_since(tick.due);
         let mut samples = self.pollster.poll(Round { due: tick.due });
-        let took = clock::now().saturating_duration_since(started);
+        let ended = clock::now();
+        let times = (ended.saturating_duration_since(started), late);
         self.events
-            .round_ended(&self.source, &self.name, took, late, &samples);
-        let refused = self.pollster.take_refused();
+            .round_ended(&self.source, &self.name, times, &samples, ended);
         self.events
-            .samples_refused(&self.source, &self.name, refused);
+            .counted(&self.source, &self.name, &self.pollster.take_counts());
         samples.retain(|sample| self.wants(sample));
         self.deliver(samples);
     }

@@ -19,10 +19,11 @@ use super::ping::path::{Path, PathState, Pin};
 use super::ping::round::{Aim, Numbers, Plan, Tally};
 use super::ping::routes::Routes;
 use super::ping::socket::Timestamps;
-use super::ping::{prober, reason_of};
+use super::ping::{counted, prober, reason_of};
 use super::{Context, Pollster, Round, failed};
 use crate::clock;
 use crate::config;
+use crate::events::{Counts, Probes};
 use crate::model::{FailReason, Metadata, Meter, Sample, UtcTime, Value, Volume, meters};
 
 /// The pollster's name, and the name under which a whole round fails.
@@ -40,6 +41,7 @@ pub struct HostsPollster {
     targets: Vec<Target>,
     sight: Sight,
     numbers: Numbers,
+    probes: Probes,
     /// None if there was no socket to be had; replies are then dated a little late.
     _timestamps: Option<Timestamps>,
 }
@@ -73,6 +75,7 @@ impl HostsPollster {
                 .collect(),
             sight: Sight::default(),
             numbers: Numbers::default(),
+            probes: Probes::default(),
             _timestamps: Timestamps::keep().ok(),
         }
     }
@@ -204,7 +207,14 @@ impl Pollster for HostsPollster {
         if looks.is_empty() {
             return round_failed(FailReason::NoHosts);
         }
-        if let Some(reason) = self.probe(&mut looks, first_seq) {
+        let void = self.probe(&mut looks, first_seq);
+        let mut probes = Probes::default();
+        for look in &looks {
+            let asked = self.plan.count;
+            counted::add(&mut probes, asked, look.tally.as_ref(), void.is_some());
+        }
+        if let Some(reason) = void {
+            self.probes = probes;
             return round_failed(reason);
         }
         look_again(&mut looks);
@@ -214,7 +224,15 @@ impl Pollster for HostsPollster {
         let networks = self.judge(&looks, &mut sight, round.due);
         let samples = self.samples(&networks, clock::utc());
         self.sight = sight;
+        self.probes = probes;
         samples
+    }
+
+    fn take_counts(&mut self) -> Counts {
+        Counts {
+            probes: std::mem::take(&mut self.probes),
+            ..Counts::default()
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::super::{Context, Pollster, Round, failed};
 use super::link::{Link, Pending, Trouble, Waited};
 use crate::clock;
+use crate::events::Counts;
 use crate::model::{Metadata, Sample, Value, Volume, meters};
 use crate::pollsters::storage::SharedMemory;
 
@@ -122,5 +123,9 @@ impl Pollster for Hypervisor {
             self.memory.hypervisor_answers(&self.uri);
         }
         vec![self.judge(answer)]
+    }
+
+    fn take_counts(&mut self) -> Counts {
+        self.link.take_counts()
     }
 }

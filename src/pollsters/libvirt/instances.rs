@@ -19,7 +19,7 @@ use super::link::{Link, Trouble};
 use super::report::{Event, Uuid};
 use super::sys::Listener;
 use crate::clock;
-use crate::events;
+use crate::events::{self, Counts};
 use crate::model::{FailReason, Sample, meters};
 use crate::pollsters::storage::SharedMemory;
 
@@ -225,6 +225,10 @@ impl Pollster for Instances {
     fn poll(&mut self, _round: Round) -> Vec<Sample> {
         self.round()
             .unwrap_or_else(|reason| vec![self.failure(reason)])
+    }
+
+    fn take_counts(&mut self) -> Counts {
+        self.link.take_counts()
     }
 
     fn news(&mut self) -> Vec<Sample> {

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use super::sys::{Connection, Failure, FailureKind, Listener};
 use crate::clock;
-use crate::events;
+use crate::events::{self, Counts, LibvirtCounts};
 use crate::model::FailReason;
 
 /// The most threads of one link: the one in use, and those that hang in a call. Nothing is lost
@@ -76,6 +76,7 @@ pub struct Link {
     last_text: String,
     /// The last trouble was the end of a connection that had answered before.
     was_cut: bool,
+    counts: LibvirtCounts,
 }
 
 /// The way to the thread that is in use.
@@ -89,6 +90,7 @@ struct Thread {
 /// A question that was asked and not answered yet.
 pub struct Pending<T> {
     answer: Receiver<Result<T, Failure>>,
+    asked: Instant,
     deadline: Instant,
 }
 
@@ -126,6 +128,20 @@ impl Link {
             last: None,
             last_text: String::new(),
             was_cut: false,
+            counts: LibvirtCounts::default(),
+        }
+    }
+
+    /// What it counted since it was asked last.
+    pub fn take_counts(&mut self) -> Counts {
+        let threads = Arc::strong_count(&self.threads).saturating_sub(1);
+        let libvirt = LibvirtCounts {
+            threads: u64::try_from(threads).unwrap_or(u64::MAX),
+            ..std::mem::take(&mut self.counts)
+        };
+        Counts {
+            libvirt: Some(libvirt),
+            ..Counts::default()
         }
     }
 
@@ -162,8 +178,13 @@ impl Link {
             // Nobody listens any more when the time was over.
             let _ = sender.send(result);
         });
-        self.send(job, clock::now())?;
-        Ok(Pending { answer, deadline })
+        let asked = clock::now();
+        self.send(job, asked)?;
+        Ok(Pending {
+            answer,
+            asked,
+            deadline,
+        })
     }
 
     /// Waits for the answer, at most until `until` or its own deadline.
@@ -173,7 +194,7 @@ impl Link {
             .saturating_duration_since(clock::now());
         match pending.answer.recv_timeout(limit) {
             Ok(Ok(answer)) => {
-                self.is_well();
+                self.answered(pending.asked);
                 Waited::Over(Ok(answer))
             }
             Ok(Err(failure)) => Waited::Over(Err(self.failed(&failure))),
@@ -190,6 +211,12 @@ impl Link {
     /// libvirtd ended, and nothing about the one that may have been started since.
     pub fn was_cut(&self) -> bool {
         self.was_cut
+    }
+
+    /// Leaves a question without an answer, and its connection with it.
+    pub fn abandon(&mut self) {
+        self.counts.abandoned += 1;
+        self.close();
     }
 
     /// Leaves the connection: the next question opens a new one.
@@ -230,6 +257,7 @@ impl Link {
             let text = "no further attempt while so many threads hang in libvirt";
             return Err(self.down(Trouble::Silent, text, now));
         }
+        self.counts.connects += 1;
         let (sender, jobs) = channel();
         let is_current = Arc::new(AtomicBool::new(true));
         let uri = self.uri.clone();
@@ -255,7 +283,9 @@ impl Link {
         Ok(sender)
     }
 
-    fn is_well(&mut self) {
+    fn answered(&mut self, asked: Instant) {
+        let took = clock::now().saturating_duration_since(asked);
+        self.counts.slowest = self.counts.slowest.max(Some(took));
         if self.last.take().is_some() {
             events::hypervisor_answers(&self.uri);
         }
@@ -290,6 +320,7 @@ impl Link {
 
     fn hangs(&mut self) -> Trouble {
         let text = format!("no answer within {:?}", self.timeout);
+        self.counts.abandoned += 1;
         self.down(Trouble::Silent, &text, clock::now())
     }
 

@@ -18,7 +18,7 @@ use super::report::{DomainState, Statistic, Uuid};
 use super::sys::GROUPS;
 use crate::clock;
 use crate::config::Reserved;
-use crate::events;
+use crate::events::{self, Counts};
 use crate::model::{FailReason, Sample};
 
 /// The pollster's name, under which statistics fail; for one guest, its UUID follows.
@@ -77,7 +77,7 @@ impl Statistics {
             Waited::Over(Ok(None)) => Ok(Vec::new()),
             Waited::Over(Err(trouble)) => Err(trouble.reason()),
             Waited::Still(pending) => {
-                self.link.close();
+                self.link.abandon();
                 self.stuck.insert(guest.uuid, pending);
                 self.is_libvirt_well()?;
                 Err(FailReason::InstanceSilent)
@@ -164,5 +164,9 @@ impl Pollster for Statistics {
             Ok(guests) => self.ask_all(&guests),
             Err(trouble) => vec![self.failure(NAME, trouble.reason())],
         }
+    }
+
+    fn take_counts(&mut self) -> Counts {
+        self.link.take_counts()
     }
 }

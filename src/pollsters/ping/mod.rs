@@ -1,9 +1,10 @@
 //! Rounds of ICMP echo probes to any number of addresses at once: what the pollsters that ping share.
 //!
-//! Pure parts: [`icmp`] (packets), [`round`] (one round), [`weigh`] (what became of one target's
+//! Pure parts: [`icmp`] (packets), [`counted`] (metrics), [`round`] (one round), [`weigh`] (what became of one target's
 //! probes), [`path`] and [`netlink`] (our own side of the path). IO: [`prober`], [`socket`],
 //! [`routes`].
 
+pub mod counted;
 pub mod icmp;
 pub mod netlink;
 pub mod path;
@@ -24,5 +25,9 @@ pub fn reason_of(error: &io::Error) -> FailReason {
     let errno = error
         .raw_os_error()
         .map_or(Errno::UnknownErrno, Errno::from_raw);
-    socket::reason_of(errno, FailReason::NoPermission)
+    socket::reason_of(
+        "asking the kernel for a path",
+        errno,
+        FailReason::NoPermission,
+    )
 }

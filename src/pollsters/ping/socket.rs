@@ -21,6 +21,7 @@ use super::round::{Heard, SendFault};
 use socket2::SockFilter;
 
 use crate::clock;
+use crate::events;
 use crate::model::FailReason;
 
 /// Asked of the kernel for replies: room for the answers of thousands of probes.
@@ -68,8 +69,9 @@ pub type News = (u16, Heard);
 impl IcmpSocket {
     /// Opens a socket for one family.
     pub fn open(family: Family, now: Instant) -> Result<Self, FailReason> {
-        let (socket, kind) =
-            open_any(family).map_err(|errno| reason_of(errno, FailReason::NoPermission))?;
+        let (socket, kind) = open_any(family).map_err(|errno| {
+            reason_of("opening an ICMP socket", errno, FailReason::NoPermission)
+        })?;
         let random = RandomState::new().build_hasher().finish();
         let mut cookie = [0; COOKIE_LEN];
         let other = RandomState::new().build_hasher().finish();
@@ -88,9 +90,9 @@ impl IcmpSocket {
             dropped: 0,
             last_look: now,
         };
-        opened
-            .prepare()
-            .map_err(|errno| reason_of(errno, FailReason::SystemError))?;
+        opened.prepare().map_err(|errno| {
+            reason_of("preparing an ICMP socket", errno, FailReason::SystemError)
+        })?;
         Ok(opened)
     }
 
@@ -425,18 +427,23 @@ fn fault_of(errno: Errno) -> SendFault {
         | Errno::EINVAL => SendFault::LocalPath,
         // From a send these come from a filter on our own output; the socket itself was granted.
         Errno::EPERM | Errno::EACCES => SendFault::Ours(FailReason::OutputBlocked),
-        other => SendFault::Ours(reason_of(other, FailReason::SystemError)),
+        other => SendFault::Ours(reason_of("sending a probe", other, FailReason::SystemError)),
     }
 }
 
-/// The reason behind an errno of our own; `refusal` is what EPERM and EACCES mean here.
-pub fn reason_of(errno: Errno, refusal: FailReason) -> FailReason {
-    match errno {
+/// The reason behind an errno of our own; `refusal` is what EPERM and EACCES mean here. One without a
+/// reason of its own is named in the log.
+pub fn reason_of(operation: &'static str, errno: Errno, refusal: FailReason) -> FailReason {
+    let reason = match errno {
         Errno::EPERM | Errno::EACCES => refusal,
         Errno::EMFILE | Errno::ENFILE => FailReason::DescriptorLimit,
         Errno::ENOBUFS | Errno::ENOMEM | Errno::EAGAIN => FailReason::NoBuffers,
         _ => FailReason::SystemError,
+    };
+    if reason == FailReason::SystemError {
+        events::system_error(operation, &errno.into(), clock::now());
     }
+    reason
 }
 
 const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS
@@ -509,10 +516,16 @@ mod tests {
     #[test]
     fn a_socket_that_is_not_granted_is_a_missing_permission() {
         for errno in [Errno::EPERM, Errno::EACCES] {
-            assert_eq!(reason_of(errno, NoPermission), NoPermission);
+            assert_eq!(reason_of("testing", errno, NoPermission), NoPermission);
         }
-        assert_eq!(reason_of(Errno::EMFILE, NoPermission), DescriptorLimit);
-        assert_eq!(reason_of(Errno::ENOBUFS, NoPermission), NoBuffers);
+        assert_eq!(
+            reason_of("testing", Errno::EMFILE, NoPermission),
+            DescriptorLimit
+        );
+        assert_eq!(
+            reason_of("testing", Errno::ENOBUFS, NoPermission),
+            NoBuffers
+        );
     }
 
     #[test]

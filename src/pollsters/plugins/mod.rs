@@ -17,7 +17,7 @@ use super::exec::{self, End, Limits, Order, Privileges, Report};
 use super::{Context, Pollster, Round, failed};
 use crate::clock;
 use crate::config::{PluginFormat, PluginSettings, PluginSpec};
-use crate::events::commands;
+use crate::events::{Counts, commands};
 use crate::model::{FailReason, Meter, Sample, UtcTime, Value};
 
 /// Metadata that every reading has, or may have, from the agent itself.
@@ -137,7 +137,10 @@ impl Pollster for Plugin {
         result.unwrap_or_else(|reason| vec![failed(&self.host, &self.spec.name, reason, now)])
     }
 
-    fn take_refused(&mut self) -> u64 {
-        std::mem::take(&mut self.refused)
+    fn take_counts(&mut self) -> Counts {
+        Counts {
+            refused: std::mem::take(&mut self.refused),
+            ..Counts::default()
+        }
     }
 }

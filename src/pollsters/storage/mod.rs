@@ -18,10 +18,11 @@ use super::ping::path::{Path, Pin};
 use super::ping::round::{Aim, Numbers, Plan, Tally};
 use super::ping::routes::Routes;
 use super::ping::socket::Timestamps;
-use super::ping::{prober, reason_of};
+use super::ping::{counted, prober, reason_of};
 use super::{Context, Pollster, Round, failed};
 use crate::clock;
 use crate::config::{self, ComputeSettings};
+use crate::events::{Counts, Probes};
 use crate::model::{FailReason, Metadata, Meter, Sample, UtcTime, Value, Volume, meters};
 
 /// The pollster's name, under which the verdict fails.
@@ -36,6 +37,7 @@ pub struct StoragePollster {
     plan: Plan,
     memory: SharedMemory,
     numbers: Numbers,
+    probes: Probes,
     /// None if there was no socket to be had; replies are then dated a little late.
     _timestamps: Option<Timestamps>,
 }
@@ -65,6 +67,7 @@ impl StoragePollster {
             settings: context.settings.compute.clone(),
             memory: context.memory.clone(),
             numbers: Numbers::default(),
+            probes: Probes::default(),
             _timestamps: Timestamps::keep().ok(),
         }
     }
@@ -258,8 +261,15 @@ impl Pollster for StoragePollster {
             )];
         }
         let first_seq = self.numbers.take(self.plan, self.settings.gateways.len());
+        let mut probes = Probes::default();
         let mut targets = self.targets();
-        if let Some(reason) = self.probe(&mut targets, first_seq) {
+        let void = self.probe(&mut targets, first_seq);
+        for target in &targets {
+            let asked = self.plan.count;
+            counted::add(&mut probes, asked, target.tally.as_ref(), void.is_some());
+        }
+        if let Some(reason) = void {
+            self.probes = probes;
             return vec![failed(&self.host, VERDICT, reason, clock::utc())];
         }
         self.remember(&targets);
@@ -268,7 +278,16 @@ impl Pollster for StoragePollster {
             .iter()
             .map(|target| (target.gateway, self.judge(target)))
             .collect();
-        self.samples(&gateways, clock::utc())
+        let samples = self.samples(&gateways, clock::utc());
+        self.probes = probes;
+        samples
+    }
+
+    fn take_counts(&mut self) -> Counts {
+        Counts {
+            probes: std::mem::take(&mut self.probes),
+            ..Counts::default()
+        }
     }
 }
 

@@ -21,16 +21,35 @@ pub fn names_in(configured: &[String]) -> Vec<String> {
         .collect()
 }
 
-/// Looks every name up once and says when to do so again. Blocks.
-pub fn refresh(names: &[String], memory: &SharedMemory) -> Duration {
-    let mut all_resolved = true;
+/// What came of looking names up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lookups {
+    /// Names that resolved.
+    pub resolved: usize,
+    /// Names that didn't.
+    pub failed: usize,
+}
+
+impl Lookups {
+    /// When to look again.
+    pub fn again_in(self) -> Duration {
+        if self.failed == 0 { REFRESH } else { RETRY }
+    }
+}
+
+/// Looks every name up once. Blocks.
+pub fn refresh(names: &[String], memory: &SharedMemory) -> Lookups {
+    let mut lookups = Lookups::default();
     for name in names {
         match resolve(name) {
-            Ok(addresses) if !addresses.is_empty() => memory.resolved(name, &addresses),
-            _ => all_resolved = false,
+            Ok(addresses) if !addresses.is_empty() => {
+                memory.resolved(name, &addresses);
+                lookups.resolved += 1;
+            }
+            _ => lookups.failed += 1,
         }
     }
-    if all_resolved { REFRESH } else { RETRY }
+    lookups
 }
 
 fn resolve(name: &str) -> io::Result<Vec<IpAddr>> {
@@ -51,8 +70,11 @@ mod tests {
         // No resolver is asked about a name with an empty part.
         let name = "gateway..invalid";
         memory.resolved(name, &[known]);
-        assert_eq!(refresh(&[name.to_owned()], &memory), RETRY);
+        assert_eq!(refresh(&[name.to_owned()], &memory).again_in(), RETRY);
         assert_eq!(memory.address_of(name), Some(known));
-        assert_eq!(refresh(&["127.0.0.1".to_owned()], &memory), REFRESH);
+        let both = refresh(&["127.0.0.1".to_owned(), name.to_owned()], &memory);
+        assert_eq!((both.resolved, both.failed, both.again_in()), (1, 1, RETRY));
+        let well = refresh(&["127.0.0.1".to_owned()], &memory);
+        assert_eq!(well.again_in(), REFRESH);
     }
 }
