@@ -2,8 +2,8 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Counter, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
-    IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Counter, Encoder, Gauge, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 /// The metrics of one daemon.
@@ -32,8 +32,13 @@ impl Metrics {
         self.register(IntCounterVec::new(Opts::new(full(name), help), labels)?)
     }
 
-    pub(super) fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
-        self.register(IntCounter::new(full(name), help)?)
+    #[cfg(feature = "collector")]
+    pub(super) fn counter(
+        &self,
+        name: &str,
+        help: &str,
+    ) -> prometheus::Result<prometheus::IntCounter> {
+        self.register(prometheus::IntCounter::new(full(name), help)?)
     }
 
     pub(super) fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
@@ -50,29 +55,35 @@ impl Metrics {
         self.register(IntGaugeVec::new(Opts::new(full(name), help), labels)?)
     }
 
+    #[cfg(feature = "agent")]
     /// Gauges of seconds, ratios and the like.
     pub(super) fn real_gauges(
         &self,
         name: &str,
         help: &str,
         labels: &[&str],
-    ) -> prometheus::Result<GaugeVec> {
-        self.register(GaugeVec::new(Opts::new(full(name), help), labels)?)
+    ) -> prometheus::Result<prometheus::GaugeVec> {
+        self.register(prometheus::GaugeVec::new(
+            Opts::new(full(name), help),
+            labels,
+        )?)
     }
 
+    #[cfg(feature = "collector")]
     /// The same for one without labels, which is always shown.
     pub(super) fn real_gauge(&self, name: &str, help: &str) -> prometheus::Result<Gauge> {
         self.register(Gauge::new(full(name), help)?)
     }
 
+    #[cfg(feature = "collector")]
     pub(super) fn histogram(
         &self,
         name: &str,
         help: &str,
         buckets: &[f64],
-    ) -> prometheus::Result<Histogram> {
+    ) -> prometheus::Result<prometheus::Histogram> {
         let options = HistogramOpts::new(full(name), help).buckets(buckets.to_vec());
-        self.register(Histogram::with_opts(options)?)
+        self.register(prometheus::Histogram::with_opts(options)?)
     }
 
     /// A gauge by a name that every process of every project uses.
@@ -90,15 +101,16 @@ impl Metrics {
         self.register(Counter::new(name, help)?)
     }
 
+    #[cfg(feature = "agent")]
     pub(super) fn histograms(
         &self,
         name: &str,
         help: &str,
         labels: &[&str],
         buckets: &[f64],
-    ) -> prometheus::Result<HistogramVec> {
+    ) -> prometheus::Result<prometheus::HistogramVec> {
         let options = HistogramOpts::new(full(name), help).buckets(buckets.to_vec());
-        self.register(HistogramVec::new(options, labels)?)
+        self.register(prometheus::HistogramVec::new(options, labels)?)
     }
 
     fn register<M: Collector + Clone + 'static>(&self, metric: M) -> prometheus::Result<M> {
