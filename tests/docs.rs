@@ -543,7 +543,7 @@ fn alerts() -> Vec<[String; 4]> {
 
 #[test]
 fn alerts_name_metrics_and_labels_that_there_are() {
-    let shown = all_of_the_agents() + &all_of_the_collectors();
+    let shown = all_of_the_agents() + &all_of_the_collectors() + &all_of_the_configurations();
     let metrics = metrics_in(&shown);
     let lists = closed_lists();
     let text = read("docs/alerts.yml");

@@ -460,3 +460,48 @@ fn count(readings: usize) -> u64 {
 fn whole(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    const PATH: &str = "udp://192.0.2.6:4953";
+
+    fn lines(events: &AgentEvents, name: &str) -> Vec<String> {
+        let text = events.render(true, &Usage::default(), clock::now());
+        let start = format!("ceilometer_ha_{name}{{");
+        let of_name = text.lines().filter(|line| line.starts_with(&start));
+        of_name.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn queues_are_counted_when_somebody_asks_and_those_of_one_url_together() {
+        let events = AgentEvents::new().unwrap();
+        for depth in [3, 4] {
+            events.expect_publisher(PATH, move || depth, clock::now());
+        }
+        let queued = lines(&events, "publisher_queued_rounds");
+        let expected = format!("ceilometer_ha_publisher_queued_rounds{{publisher=\"{PATH}\"}} 7");
+        assert_eq!(queued, [expected]);
+    }
+
+    #[test]
+    fn what_is_no_more_shows_no_age_and_no_depth_and_keeps_its_counters() {
+        let events = AgentEvents::new().unwrap();
+        events.expect_publisher(PATH, || 1, clock::now());
+        events.expect_pollster("s", "p", clock::now());
+        assert_eq!(lines(&events, "round_age_seconds").len(), 1);
+        events.forget_publisher(PATH);
+        events.forget_pollster("s", "p");
+        for name in [
+            "publisher_queued_rounds",
+            "publisher_sent_age_seconds",
+            "round_age_seconds",
+        ] {
+            assert!(lines(&events, name).is_empty(), "{name}");
+        }
+        assert_eq!(lines(&events, "rounds_total").len(), 1);
+        assert!(events.not_ready(clock::now()).is_empty());
+    }
+}

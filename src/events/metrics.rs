@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{
-    Counter, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
-    IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Counter, Encoder, Gauge, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 /// Removes one series of a metric, named by its labels.
@@ -63,8 +63,13 @@ impl Metrics {
         self.register_labelled(name, counters)
     }
 
-    pub(super) fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
-        self.register(IntCounter::new(full(name), help)?)
+    #[cfg(feature = "collector")]
+    pub(super) fn counter(
+        &self,
+        name: &str,
+        help: &str,
+    ) -> prometheus::Result<prometheus::IntCounter> {
+        self.register(prometheus::IntCounter::new(full(name), help)?)
     }
 
     pub(super) fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
@@ -82,28 +87,32 @@ impl Metrics {
     }
 
     /// Gauges of seconds, ratios and the like.
+    #[cfg(feature = "agent")]
     pub(super) fn real_gauges(
         &self,
         name: &str,
         help: &str,
         labels: &[&str],
-    ) -> prometheus::Result<GaugeVec> {
-        self.register_labelled(name, GaugeVec::new(Opts::new(full(name), help), labels)?)
+    ) -> prometheus::Result<prometheus::GaugeVec> {
+        let gauges = prometheus::GaugeVec::new(Opts::new(full(name), help), labels)?;
+        self.register_labelled(name, gauges)
     }
 
     /// The same for one without labels, which is always shown.
+    #[cfg(feature = "collector")]
     pub(super) fn real_gauge(&self, name: &str, help: &str) -> prometheus::Result<Gauge> {
         self.register(Gauge::new(full(name), help)?)
     }
 
+    #[cfg(feature = "collector")]
     pub(super) fn histogram(
         &self,
         name: &str,
         help: &str,
         buckets: &[f64],
-    ) -> prometheus::Result<Histogram> {
+    ) -> prometheus::Result<prometheus::Histogram> {
         let options = HistogramOpts::new(full(name), help).buckets(buckets.to_vec());
-        self.register(Histogram::with_opts(options)?)
+        self.register(prometheus::Histogram::with_opts(options)?)
     }
 
     /// A gauge by a name that every process of every project uses.
@@ -121,15 +130,16 @@ impl Metrics {
         self.register(Counter::new(name, help)?)
     }
 
+    #[cfg(feature = "agent")]
     pub(super) fn histograms(
         &self,
         name: &str,
         help: &str,
         labels: &[&str],
         buckets: &[f64],
-    ) -> prometheus::Result<HistogramVec> {
+    ) -> prometheus::Result<prometheus::HistogramVec> {
         let options = HistogramOpts::new(full(name), help).buckets(buckets.to_vec());
-        self.register_labelled(name, HistogramVec::new(options, labels)?)
+        self.register_labelled(name, prometheus::HistogramVec::new(options, labels)?)
     }
 
     fn register_labelled<B: MetricVecBuilder + 'static>(
