@@ -238,8 +238,13 @@ fn registered_in(file: &str) -> BTreeSet<String> {
 
 #[test]
 fn metrics_are_those_of_the_daemons() {
-    let agent = metrics_in(&all_of_the_agents());
-    let collector = metrics_in(&all_of_the_collectors());
+    ceilometer_ha::events::log_lines_lost("stderr").unwrap();
+    let mut agent = metrics_in(&all_of_the_agents());
+    let mut collector = metrics_in(&all_of_the_collectors());
+    // The log is the process's: every daemon shows what it lost.
+    let lost = "ceilometer_ha_log_lines_lost_total";
+    let log = [agent.remove(lost).unwrap(), collector.remove(lost).unwrap()];
+    assert_eq!(log[0], log[1]);
     for (shown, file) in [
         (&agent, "src/events/agent.rs"),
         (&collector, "src/events/collector.rs"),
@@ -257,6 +262,7 @@ fn metrics_are_those_of_the_daemons() {
         &[
             ("agent", table(header, agent.into_values())),
             ("collector", table(header, collector.into_values())),
+            ("log", table(header, log.into_iter().take(1))),
         ],
     );
 }

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use super::instance::Role;
 use super::signals::End;
 use super::stop::Woken;
+use super::systemd::Service;
 use super::workers::Workers;
 use super::{
-    ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, agent_state, files, hosts, http, logging, output,
-    plan, secret, signals,
+    ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, agent_state, files, hosts, http, output, plan,
+    process, secret, signals,
 };
 use crate::clock;
 use crate::config::{Problem, Problems, Purpose, Settings, Severity};
@@ -20,9 +22,7 @@ use crate::pipeline::{Emitter, MeterFilter, Pipeline, Publisher, Source};
 use crate::pollsters::ping::round::PROBES_MAX;
 use crate::pollsters::schedule::{Schedule, Tick};
 use crate::pollsters::storage::{SharedMemory, names};
-use crate::pollsters::{
-    Bell, Context, Listed, Pollster, Round, TABLE, listed,
-};
+use crate::pollsters::{Bell, Context, Listed, Pollster, Round, TABLE, listed};
 use crate::publisher::queue::Queue;
 use crate::publisher::udp::UdpPublisher;
 use crate::publisher::{Outcome, Publish};
@@ -42,11 +42,13 @@ pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
     }
     let runtime = signals::runtime()?;
     let end = End::listen(&runtime)?;
-    let _log = logging::start(&settings.log, None)?;
+    let _log = process::begin(&settings, None, &[Role::Agent])?;
     let secret = secret::telemetry_secret(&settings)?;
     let agent = Agent::start(&settings, &pipeline, &secret)?;
     runtime.spawn(http::serve(settings.agent.http_listen, agent.health()));
+    let service = Service::ready(vec![agent.health()]);
     runtime.block_on(end.wait());
+    service.stopping();
     agent.stop();
     runtime.shutdown_background();
     Ok(())
@@ -58,6 +60,8 @@ pub struct Agent {
     queues: Vec<Arc<Queue>>,
     pollsters: Workers,
     publishers: Workers,
+    /// Who writes to the disk: nothing but the end of it all waits for one that hangs.
+    savers: Workers,
     stop: Stop,
 }
 
@@ -82,6 +86,7 @@ impl Agent {
             queues: Vec::new(),
             pollsters: Workers::default(),
             publishers: Workers::default(),
+            savers: Workers::default(),
             stop: Stop::default(),
         };
         agent.start_memory(settings, state.memory.clone(), state.file)?;
@@ -118,10 +123,9 @@ impl Agent {
         for queue in &self.queues {
             queue.close();
         }
-        busy.extend(
-            self.publishers
-                .join(deadline.saturating_duration_since(clock::now())),
-        );
+        for workers in [self.publishers, self.savers] {
+            busy.extend(workers.join(deadline.saturating_duration_since(clock::now())));
+        }
         if busy.is_empty() {
             tracing::info!("agent stopped");
         } else {
@@ -140,7 +144,7 @@ impl Agent {
     ) -> Result<(), DaemonError> {
         if let Some(file) = file {
             let (memory, stop) = (memory.clone(), self.stop.clone());
-            self.pollsters.spawn("state".into(), move || {
+            self.savers.spawn("state".into(), move || {
                 agent_state::save_changes(&file, &memory, &stop);
             })?;
         }

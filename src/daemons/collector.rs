@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinHandle;
 
+use super::instance::Role;
 use super::signals::End;
+use super::systemd::Service;
 use super::workers::Workers;
 use super::{
-    ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, files, http, logging, output, plan, secret, signals,
+    ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, files, http, output, plan, process, secret, signals,
 };
 use crate::clock;
 use crate::collector::batch::{self, Arrived, Batch};
@@ -41,7 +43,7 @@ pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
     }
     let runtime = signals::runtime()?;
     let end = End::listen(&runtime)?;
-    let _log = logging::start(&settings.log, None)?;
+    let _log = process::begin(&settings, None, &[Role::Collector])?;
     let secret = secret::telemetry_secret(&settings)?;
     runtime.block_on(async {
         let collector = Collector::start(&settings, &secret).await?;
@@ -49,7 +51,9 @@ pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
             settings.collector.http_listen,
             collector.health(),
         ));
+        let service = Service::ready(vec![collector.health()]);
         end.wait().await;
+        service.stopping();
         collector.stop().await;
         Ok(())
     })?;
@@ -63,6 +67,7 @@ pub fn dbsync(args: &ConfigArgs) -> Result<(), DaemonError> {
     if args.check_config {
         return plan::print_collector(&settings);
     }
+    process::keep_files_private();
     files::make_state_path(&settings);
     let done = signals::runtime()?
         .block_on(Database::dbsync(&settings.database.connection))

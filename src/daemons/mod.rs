@@ -13,10 +13,14 @@ mod hosts;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod http;
 #[cfg(any(feature = "agent", feature = "collector"))]
+mod instance;
+#[cfg(any(feature = "agent", feature = "collector"))]
 mod logging;
 mod output;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod plan;
+#[cfg(any(feature = "agent", feature = "collector"))]
+mod process;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod secret;
 mod signals;
@@ -25,6 +29,8 @@ pub mod standalone;
 #[cfg(feature = "decider")]
 pub mod status;
 mod stop;
+#[cfg(any(feature = "agent", feature = "collector"))]
+mod systemd;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod workers;
 

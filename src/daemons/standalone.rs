@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use super::agent::{self, Agent};
 use super::collector::Collector;
+use super::instance::Role;
 use super::signals::End;
 use super::status::{self, Format};
-use super::{ConfigArgs, DaemonError, files, http, logging, output, plan, secret, signals};
+use super::systemd::Service;
+use super::{ConfigArgs, DaemonError, files, http, output, plan, process, secret, signals};
 use crate::config::{LibvirtSettings, Purpose, Settings};
 use crate::events::Chain;
 use crate::model::Secret;
@@ -42,7 +44,8 @@ pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
     // The screen belongs to the table.
     let log = settings.state_path.join(LOG);
     let is_terminal = io::stdout().is_terminal();
-    let _log = logging::start(&settings.log, is_terminal.then_some(log.as_path()))?;
+    let log = is_terminal.then_some(log.as_path());
+    let _log = process::begin(&settings, log, &[Role::Agent, Role::Collector])?;
     let secret = secret::telemetry_secret(&settings)?;
     runtime.block_on(async {
         let collector = Collector::start(&settings, &secret).await?;
@@ -52,10 +55,12 @@ pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
             settings.collector.http_listen,
             collector.health(),
         ));
+        let service = Service::ready(vec![agent.health(), collector.health()]);
         tokio::select! {
             () = end.wait() => {}
             never = show(&settings, is_terminal) => match never {},
         }
+        service.stopping();
         // The agent first, so that what it still has to say is stored.
         let agent_ended = tokio::task::spawn_blocking(|| agent.stop()).await;
         collector.stop().await;
@@ -87,12 +92,12 @@ async fn show(settings: &Settings, is_terminal: bool) -> Infallible {
             .await
             .unwrap_or_else(|error| format!("{}\n", Chain(&error)));
         let text = format!("{table}\n{hints}\n");
-        let written = output::write(&if is_terminal {
+        let screen = if is_terminal {
             status::on_clear_screen(&text)
         } else {
             text
-        });
-        if let Err(error) = written {
+        };
+        if let Err(error) = write(screen).await {
             tracing::warn!("no more tables: {}", Chain(&error));
             return std::future::pending().await;
         }
@@ -107,6 +112,13 @@ async fn table(connection: &Secret, is_terminal: bool) -> Result<String, DaemonE
     let fleet = fleet.map_err(failed)?;
     let view = crate::status::view(fleet.now, &fleet.states, &fleet.paths, &fleet.rounds);
     status::render(&view, Format::Table, is_terminal)
+}
+
+/// Writes where somebody may have stopped reading: then this waits, and nothing else does.
+async fn write(text: String) -> Result<(), DaemonError> {
+    tokio::task::spawn_blocking(move || output::write(&text))
+        .await
+        .map_err(|error| DaemonError::failed("writing to stdout", error))?
 }
 
 /// Where else to look.

@@ -6,9 +6,21 @@ use prometheus::{
 };
 
 /// The metrics of one daemon.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
+}
+
+impl Default for Metrics {
+    /// Those of the log are there from the start: it is the whole process's.
+    fn default() -> Self {
+        let registry = Registry::new();
+        if let Some(lines_lost) = super::log::lines_lost() {
+            // It fails only for a second one of the same name.
+            let _ = registry.register(Box::new(lines_lost));
+        }
+        Metrics { registry }
+    }
 }
 
 impl Metrics {
@@ -52,6 +64,6 @@ impl Metrics {
     }
 }
 
-fn full(name: &str) -> String {
+pub(super) fn full(name: &str) -> String {
     format!("ceilometer_ha_{name}")
 }

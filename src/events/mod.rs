@@ -17,6 +17,8 @@ mod hypervisor;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod limit;
 #[cfg(any(feature = "agent", feature = "collector"))]
+mod log;
+#[cfg(any(feature = "agent", feature = "collector"))]
 mod metrics;
 
 #[cfg(feature = "agent")]
@@ -25,6 +27,8 @@ pub use agent::AgentEvents;
 pub use collector::CollectorEvents;
 #[cfg(feature = "agent")]
 pub use hypervisor::{hypervisor_answers, hypervisor_failed, instance_unreadable};
+#[cfg(any(feature = "agent", feature = "collector"))]
+pub use log::log_lines_lost;
 #[cfg(any(feature = "agent", feature = "collector"))]
 pub use metrics::Metrics;
 
