@@ -236,6 +236,26 @@ mod log {
         assert!(started["epoch"].as_u64().unwrap() > 0);
     }
 
+    #[test]
+    fn where_the_journal_reads_stderr_lines_have_their_priority() {
+        let site = Site::new();
+        let path = site.path("err");
+        let file = File::create(&path).unwrap().metadata().unwrap();
+        for (inode, head) in [(file.st_ino(), "<6>agent "), (0, "20")] {
+            fs::write(&path, "").unwrap();
+            let mut command = agent(&site);
+            command.env("JOURNAL_STREAM", format!("{}:{inode}", file.st_dev()));
+            let agent = Process::start(&mut command, &path);
+            site.wait_for_health(Daemon::Agent);
+            end(agent);
+            let text = fs::read_to_string(&path).unwrap();
+            let line = text
+                .lines()
+                .find(|line| line.contains("agent started host="));
+            assert!(line.is_some_and(|line| line.starts_with(head)), "{text}");
+        }
+    }
+
     /// The program where /dev/log and the journal's socket are those of a folder.
     fn with_sockets_of(folder: &Path, command: &Command) -> Command {
         let script = "
@@ -283,7 +303,9 @@ mod log {
         let _collector = site.collector();
         let journal = listen(&site.path("journal"));
         let mut command = with_sockets_of(site.folder.path(), &agent(&site));
-        command.env("OS_DEFAULT__USE_JOURNAL", "true");
+        command
+            .env("OS_DEFAULT__DEBUG", "true")
+            .env("OS_DEFAULT__USE_JOURNAL", "true");
         let agent = Process::start(&mut command, &site.path("err"));
         let entry = loop {
             let entry = String::from_utf8(hear(&journal)).unwrap();

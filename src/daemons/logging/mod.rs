@@ -212,3 +212,43 @@ fn flush(queues: &[Arc<Queue>], deadline: Instant) {
         queue.wait_until_idle(deadline);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::queue::Work;
+    use super::*;
+
+    #[test]
+    fn the_level_is_what_was_last_said() {
+        let mut settings = LogSettings {
+            debug: false,
+            verbose: true,
+            use_stderr: true,
+            file: None,
+            syslog_facility: None,
+            use_journal: false,
+            use_json: false,
+        };
+        let queue = Arc::new(Queue::default());
+        let (filter, level) = reload::Layer::new(level_of(&settings));
+        let queues = vec![Arc::clone(&queue)];
+        let recorder = Recorder {
+            queues: queues.clone(),
+        };
+        let log = LogGuard { queues, level };
+        tracing::subscriber::with_default(Registry::default().with(filter).with(recorder), || {
+            let mut heard = || {
+                tracing::debug!("round");
+                matches!(queue.next(clock::now()), Work::Line(_))
+            };
+            assert!(!heard());
+            settings.debug = true;
+            log.set_level(&settings);
+            assert!(heard());
+            settings.debug = false;
+            log.set_level(&settings);
+            assert!(!heard());
+        });
+        queue.has_ended();
+    }
+}

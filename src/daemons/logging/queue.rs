@@ -216,6 +216,19 @@ mod tests {
     }
 
     #[test]
+    fn a_reopening_comes_before_what_waits_and_once() {
+        let queue = Queue::default();
+        let line = Arc::new(Record::lost(0, UtcTime::from_unix_micros(0)));
+        queue.push(Arc::clone(&line));
+        queue.reopen();
+        assert_eq!(queue.next(clock::now()), Work::Reopen);
+        assert_eq!(queue.next(clock::now()), Work::Line(line));
+        queue.reopen();
+        assert_eq!(queue.pause(Duration::from_secs(60)), Work::Reopen);
+        assert_eq!(queue.next(clock::now()), Work::Idle);
+    }
+
+    #[test]
     fn nobody_waits_longer_than_agreed_for_a_reader_that_hangs() {
         let queue = Queue::default();
         queue.push(Arc::new(Record::lost(0, UtcTime::from_unix_micros(0))));
