@@ -237,7 +237,7 @@ mod tests {
         };
         let log = LogGuard { queues, level };
         tracing::subscriber::with_default(Registry::default().with(filter).with(recorder), || {
-            let mut heard = || {
+            let heard = || {
                 tracing::debug!("round");
                 matches!(queue.next(clock::now()), Work::Line(_))
             };
