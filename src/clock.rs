@@ -10,6 +10,15 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// The same clock as the kernel counts it, since a start of the machine: what is told to systemd.
+/// Zero where it can't be read.
+pub fn monotonic() -> Duration {
+    use nix::time::{ClockId, clock_gettime};
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map(Duration::from)
+        .unwrap_or_default()
+}
+
 /// The wall clock in UTC: what a reading is stamped with. It may be set back or jump, so nothing
 /// is ever ordered or timed by it.
 pub fn utc() -> UtcTime {

@@ -467,11 +467,16 @@ fn rows(metrics: BTreeMap<String, [String; 4]>) -> Vec<[String; 4]> {
 
 #[test]
 fn metrics_are_those_of_the_daemons() {
+    ceilometer_ha::events::log_lines_lost("stderr").unwrap();
     let (agent_text, collector_text) = (all_of_the_agents(), all_of_the_collectors());
     let config_text = all_of_the_configurations();
     let mut agent = metrics_in(&agent_text);
     let mut collector = metrics_in(&collector_text);
     let config = metrics_in(&config_text);
+    // The log is the process's: every daemon shows what it lost.
+    let lost = "ceilometer_ha_log_lines_lost_total";
+    let [log, same] = [&mut agent, &mut collector].map(|metrics| metrics.remove(lost).unwrap());
+    assert_eq!(log, same);
     let names = |metrics: &BTreeMap<String, _>| metrics.keys().cloned().collect::<BTreeSet<_>>();
     for (shown, files) in [
         (&agent, ["process.rs", "agent.rs", "readings.rs"].as_slice()),
@@ -509,6 +514,7 @@ fn metrics_are_those_of_the_daemons() {
             ("agent", table(header, rows(agent))),
             ("collector", table(header, rows(collector))),
             ("config", table(header, rows(config))),
+            ("log", table(header, [log])),
             ("closed lists", table(["metric", "label", "values"], lists)),
             (
                 "alerts",

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{Receiver, WeakSender};
 use tokio::task::JoinHandle;
 
+use super::instance::Role;
 use super::reload::{Part, Reader, Reloads};
 use super::signals::{End, Hangups};
+use super::systemd::Service;
 use super::usage::UsageReader;
 use super::workers::Workers;
 use super::{
-    ConfigArgs, Configuration, DRAIN_LIMIT, DaemonError, Stop, files, http, logging, output, plan,
+    ConfigArgs, Configuration, DRAIN_LIMIT, DaemonError, Stop, files, http, output, plan, process,
     secret, signals,
 };
 use crate::clock;
@@ -46,17 +48,24 @@ pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
         return plan::print_collector(&settings, &configuration.options);
     }
     let end = End::listen(&runtime)?;
-    let log = Arc::new(logging::start(&settings.log, None)?);
+    let log = Arc::new(process::begin(&settings, None, &[Role::Collector])?);
     let secret = secret::telemetry_secret(&settings)?;
     runtime.block_on(async {
         let collector = Collector::start(&settings, &secret).await?;
-        let reloads = Reloads::start(reader, configuration, &log, vec![collector.part()])?;
+        let service = Arc::new(Service::ready(vec![collector.health()]));
+        let reloads = Reloads::start(
+            reader,
+            configuration,
+            (&log, &service),
+            vec![collector.part()],
+        )?;
         tokio::spawn(http::serve(
             settings.collector.http_listen,
             reloads.watch(collector.health()),
         ));
         tokio::spawn(reloads.at(hangups));
         end.wait().await;
+        service.stopping();
         collector.stop().await;
         Ok(())
     })?;
@@ -72,6 +81,7 @@ pub fn dbsync(args: &ConfigArgs) -> Result<(), DaemonError> {
     if args.check_config {
         return plan::print_database(&settings, &options);
     }
+    process::keep_files_private();
     files::make_state_path(&settings);
     let done = signals::runtime()?
         .block_on(Database::dbsync(&settings.database.connection))

@@ -15,9 +15,13 @@ mod hosts;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod http;
 #[cfg(any(feature = "agent", feature = "collector"))]
+mod instance;
+#[cfg(any(feature = "agent", feature = "collector"))]
 mod logging;
 mod output;
 mod plan;
+#[cfg(any(feature = "agent", feature = "collector"))]
+mod process;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod reload;
 #[cfg(any(feature = "agent", feature = "collector"))]
@@ -28,6 +32,8 @@ pub mod standalone;
 #[cfg(feature = "decider")]
 pub mod status;
 mod stop;
+#[cfg(any(feature = "agent", feature = "collector"))]
+mod systemd;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod usage;
 #[cfg(any(feature = "agent", feature = "collector"))]

@@ -18,6 +18,7 @@ pub(super) use super::configuration::Reader;
 use super::configuration::{Configuration, Difference, Seen};
 use super::logging::LogGuard;
 use super::signals::Hangups;
+use super::systemd::Service;
 use super::workers::Workers;
 use super::{DaemonError, secret};
 use crate::clock;
@@ -67,7 +68,7 @@ impl Reloads {
     pub(super) fn start(
         reader: Reader,
         configuration: Configuration,
-        log: &Arc<LogGuard>,
+        (log, service): (&Arc<LogGuard>, &Arc<Service>),
         parts: Vec<Arc<dyn Part>>,
     ) -> Result<Self, DaemonError> {
         let events = ConfigEvents::new(clock::utc())
@@ -79,11 +80,11 @@ impl Reloads {
         let reloader = Reloader {
             loader: Loader::new(&requests),
             queue,
-            log_keeper: Loader::new(&requests),
             seen: configuration.seen,
             reader,
             configuration,
             log: Arc::downgrade(log),
+            service: Arc::clone(service),
             parts,
             events: Arc::clone(&events),
             refusal: Arc::clone(&refusal),
@@ -121,14 +122,13 @@ impl Reloads {
 struct Reloader {
     queue: Receiver<Request>,
     loader: Loader,
-    /// The log's disk is another one, perhaps.
-    log_keeper: Loader,
     reader: Reader,
     configuration: Configuration,
     /// The pipeline's file as it was when it was last looked at.
     seen: Seen,
     /// Weak, because what is left in the log is written when the daemon drops it at its end.
     log: Weak<LogGuard>,
+    service: Arc<Service>,
     parts: Vec<Arc<dyn Part>>,
     events: Arc<ConfigEvents>,
     refusal: Arc<Mutex<Option<Refusal>>>,
@@ -170,6 +170,7 @@ impl Reloader {
     }
 
     fn begin(&self, because: &str) {
+        self.service.reloading();
         self.events.reloading(because);
     }
 
@@ -177,16 +178,19 @@ impl Reloader {
         match outcome {
             Ok(Difference { changes, pending }) => {
                 *lock(&self.refusal) = None;
+                self.service.reloaded("running");
                 self.events.reloaded(&changes, &pending, clock::utc());
             }
             Err(error) => {
                 let problems = problems_of(&error);
                 self.events.refused(&problems);
-                *lock(&self.refusal) = Some(Refusal {
+                let refusal = Refusal {
                     since: clock::now(),
                     problems: problems.len(),
                     first: problems.into_iter().next().unwrap_or_default(),
-                });
+                };
+                self.service.reloaded(&refusal.words());
+                *lock(&self.refusal) = Some(refusal);
             }
         }
     }
@@ -232,14 +236,10 @@ impl Reloader {
         seen.ok().flatten() != self.seen
     }
 
-    /// In a thread of its own: the log's disk may hang as well.
     fn reopen_log(&self) {
-        let log = Weak::clone(&self.log);
-        let _ = self.log_keeper.within_limit(move || {
-            if let Some(log) = log.upgrade() {
-                log.reopen();
-            }
-        });
+        if let Some(log) = self.log.upgrade() {
+            log.reopen();
+        }
     }
 }
 

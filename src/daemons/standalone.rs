@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use super::agent::Agent;
 use super::collector::Collector;
+use super::instance::Role;
 use super::reload::{Part, Reader, Reloads};
 use super::signals::{End, Hangups};
 use super::status::{self, Format};
-use super::{ConfigArgs, DaemonError, http, logging, output, plan, secret, signals};
+use super::systemd::Service;
+use super::{ConfigArgs, DaemonError, http, output, plan, process, secret, signals};
 use crate::config::{LibvirtSettings, Purpose, Settings};
 use crate::events::Chain;
 use crate::model::Secret;
@@ -49,7 +51,8 @@ pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
     let end = End::listen(&runtime)?;
     // The screen belongs to the table.
     let log = settings.state_path.join(LOG);
-    let log = logging::start(&settings.log, is_terminal.then_some(log.as_path()))?;
+    let log = is_terminal.then_some(log.as_path());
+    let log = process::begin(&settings, log, &[Role::Agent, Role::Collector])?;
     let log = Arc::new(log);
     let secret = secret::telemetry_secret(&settings)?;
     runtime.block_on(async {
@@ -57,7 +60,9 @@ pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
         let agent = Arc::new(Agent::start(&configuration, &secret)?);
         // What may fail comes first.
         let parts: Vec<Arc<dyn Part>> = vec![agent.clone(), collector.part()];
-        let reloads = Reloads::start(reader, configuration, &log, parts)?;
+        let health = vec![agent.health(), collector.health()];
+        let service = Arc::new(Service::ready(health));
+        let reloads = Reloads::start(reader, configuration, (&log, &service), parts)?;
         tokio::spawn(http::serve(
             settings.agent.http_listen,
             reloads.watch(agent.health()),
@@ -73,6 +78,7 @@ pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
             () = end.wait() => {}
             never = show(&settings, is_terminal) => match never {},
         }
+        service.stopping();
         // The agent first, so that what it still has to say is stored.
         let agent_ended = tokio::task::spawn_blocking(move || agent.stop()).await;
         collector.stop().await;
@@ -104,12 +110,12 @@ async fn show(settings: &Settings, is_terminal: bool) -> Infallible {
             .await
             .unwrap_or_else(|error| format!("{}\n", Chain(&error)));
         let text = format!("{table}\n{hints}\n");
-        let written = output::write(&if is_terminal {
+        let screen = if is_terminal {
             status::on_clear_screen(&text)
         } else {
             text
-        });
-        if let Err(error) = written {
+        };
+        if let Err(error) = write(screen).await {
             tracing::warn!("no more tables: {}", Chain(&error));
             return std::future::pending().await;
         }
@@ -124,6 +130,13 @@ async fn table(connection: &Secret, is_terminal: bool) -> Result<String, DaemonE
     let fleet = fleet.map_err(failed)?;
     let view = crate::status::view(fleet.now, &fleet.states, &fleet.paths, &fleet.rounds);
     status::render(&view, Format::Table, is_terminal)
+}
+
+/// Writes where somebody may have stopped reading: then this waits, and nothing else does.
+async fn write(text: String) -> Result<(), DaemonError> {
+    tokio::task::spawn_blocking(move || output::write(&text))
+        .await
+        .map_err(|error| DaemonError::failed("writing to stdout", error))?
 }
 
 /// Where else to look.

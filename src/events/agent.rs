@@ -68,7 +68,7 @@ pub struct AgentEvents {
 impl AgentEvents {
     /// Registers every metric.
     pub fn new() -> prometheus::Result<Self> {
-        let metrics = Metrics::default();
+        let metrics = Metrics::with_log();
         let of_pollster = &["source", "pollster"];
         let events = AgentEvents {
             process: ProcessMetrics::new(&metrics)?,

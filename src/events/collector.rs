@@ -81,7 +81,7 @@ impl CollectorEvents {
     /// Registers every metric. Each series of a closed list begins with 0: an alert on a rate misses
     /// the first event of a series that only begins with it.
     pub fn new(now: Instant) -> prometheus::Result<Self> {
-        let metrics = Metrics::default();
+        let metrics = Metrics::with_log();
         let of_udp = &["transport"];
         let messages = metrics.counters(
             "messages_total",

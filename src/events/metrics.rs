@@ -21,6 +21,16 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// With those of the log, which is the whole process's.
+    pub(super) fn with_log() -> Self {
+        let metrics = Metrics::default();
+        if let Some(lines_lost) = super::log::lines_lost() {
+            // It fails only for a second one of the same name.
+            let _ = metrics.registry.register(Box::new(lines_lost));
+        }
+        metrics
+    }
+
     /// All of them in Prometheus' text format.
     pub fn render(&self) -> String {
         let mut text = Vec::new();
@@ -186,6 +196,6 @@ pub(super) fn show<P: prometheus::core::Atomic + 'static>(
     }
 }
 
-fn full(name: &str) -> String {
+pub(super) fn full(name: &str) -> String {
     format!("ceilometer_ha_{name}")
 }

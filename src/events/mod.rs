@@ -27,6 +27,8 @@ mod kernel;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod limit;
 #[cfg(any(feature = "agent", feature = "collector"))]
+mod log;
+#[cfg(any(feature = "agent", feature = "collector"))]
 mod metrics;
 #[cfg(feature = "collector")]
 mod observers;
@@ -51,6 +53,8 @@ pub use counts::{Counts, LibvirtCounts, ProbeResult, Probes};
 pub use hypervisor::{hypervisor_answers, hypervisor_failed, instance_unreadable};
 #[cfg(feature = "agent")]
 pub use kernel::system_error;
+#[cfg(any(feature = "agent", feature = "collector"))]
+pub use log::log_lines_lost;
 #[cfg(any(feature = "agent", feature = "collector"))]
 pub use metrics::Metrics;
 #[cfg(feature = "agent")]

@@ -9,6 +9,7 @@
 )]
 
 pub mod bmc;
+pub mod disk;
 pub mod guest;
 pub mod hypervisor;
 pub mod lab;

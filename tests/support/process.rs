@@ -3,11 +3,16 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
+use ceilometer_ha::clock;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::wait_for;
+
+/// How long the end of a test waits for a process that it has killed.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
 
 /// One process; it is killed when the test ends, however the test ends.
 pub struct Process {
@@ -46,6 +51,20 @@ impl Process {
         Process {
             child,
             log: errors.to_owned(),
+        }
+    }
+
+    /// Starts it with stderr where the test says, and stdout in a file.
+    pub fn start_with_stderr(command: &mut Command, stderr: Stdio, stdout: &Path) -> Self {
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(File::create(stdout).expect("open the log"))
+            .stderr(stderr)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Process {
+            child,
+            log: stdout.to_owned(),
         }
     }
 
@@ -94,7 +113,11 @@ impl Drop for Process {
     fn drop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
             let _ = self.child.kill();
-            let _ = self.child.wait();
+            // Not for ever: it may hang in the kernel for as long as a disk is frozen.
+            let deadline = clock::now() + KILL_LIMIT;
+            while clock::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
+                super::pause();
+            }
         }
         if std::thread::panicking() {
             eprintln!("--- {}\n{}", self.log.display(), self.log());

@@ -13,13 +13,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use self::health::AgentHealth;
 use self::outlets::{Outlets, Publishers};
 use self::task::{Mailbox, Role, Task};
+use super::instance;
 use super::reload::{Part, Reader, Reloads};
 use super::signals::{End, Hangups};
 use super::stop::Woken;
+use super::systemd::Service;
 use super::workers::Workers;
 use super::{
     ConfigArgs, Configuration, DRAIN_LIMIT, DaemonError, Stop, agent_state, files, hosts, http,
-    logging, plan, secret, signals,
+    plan, process, secret, signals,
 };
 use crate::clock;
 use crate::config::{Problem, Problems, Purpose, Settings, Severity};
@@ -44,17 +46,19 @@ pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
         return plan::print_agent(&settings, &configuration.pipeline, &configuration.options);
     }
     let end = End::listen(&runtime)?;
-    let log = Arc::new(logging::start(&settings.log, None)?);
+    let log = Arc::new(process::begin(&settings, None, &[instance::Role::Agent])?);
     let secret = secret::telemetry_secret(&settings)?;
     let agent = Arc::new(Agent::start(&configuration, &secret)?);
     let parts: Vec<Arc<dyn Part>> = vec![agent.clone()];
-    let reloads = Reloads::start(reader, configuration, &log, parts)?;
+    let service = Arc::new(Service::ready(vec![agent.health()]));
+    let reloads = Reloads::start(reader, configuration, (&log, &service), parts)?;
     runtime.spawn(http::serve(
         settings.agent.http_listen,
         reloads.watch(agent.health()),
     ));
     runtime.spawn(reloads.at(hangups));
     runtime.block_on(end.wait());
+    service.stopping();
     agent.stop();
     runtime.shutdown_background();
     Ok(())
@@ -78,6 +82,8 @@ struct Running {
     outlets: Outlets,
     pollsters: Workers,
     publishers: Publishers,
+    /// Who writes to the disk: nothing but the end of it all waits for one that hangs.
+    savers: Workers,
 }
 
 /// A source and one of its pollsters.
@@ -118,8 +124,8 @@ impl Agent {
             compute.cluster.as_deref(),
             &compute.host_tags,
         );
-        let mut pollsters = Workers::default();
-        save_changes(&mut pollsters, state.file, &state.memory, &events, &stop)?;
+        let mut savers = Workers::default();
+        save_changes(&mut savers, state.file, &state.memory, &events, &stop)?;
         let publishers = Publishers::new(signing.clone(), Arc::clone(&events), stop.clone());
         let agent = Agent {
             host: settings.host.clone(),
@@ -132,8 +138,9 @@ impl Agent {
             running: Mutex::new(Running {
                 tasks: BTreeMap::new(),
                 outlets: Outlets::new(),
-                pollsters,
+                pollsters: Workers::default(),
                 publishers,
+                savers,
             }),
         };
         agent.arrange(&mut agent.running(), configuration)?;
@@ -155,7 +162,10 @@ impl Agent {
         for outlet in running.outlets.values() {
             outlet.close();
         }
-        busy.extend(std::mem::take(&mut running.publishers.workers).join(left()));
+        let publishers = std::mem::take(&mut running.publishers.workers);
+        for workers in [publishers, std::mem::take(&mut running.savers)] {
+            busy.extend(workers.join(left()));
+        }
         if busy.is_empty() {
             tracing::info!("agent stopped");
         } else {
@@ -182,6 +192,7 @@ impl Agent {
             outlets,
             pollsters,
             publishers,
+            savers: _,
         } = running;
         tasks.retain(|_, handle| !handle.mailbox.is_closed());
         self.names.set(
