@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ceilometer_ha::clock;
-use ceilometer_ha::config::options::{Effect, Kind, OPTIONS, OptionSpec};
+use ceilometer_ha::config::options::{Effect, Kind, OPTIONS, OptionSpec, Reload};
 use ceilometer_ha::config::{self, ConfigText, Purpose};
 use ceilometer_ha::events::{AgentEvents, CollectorEvents};
 use ceilometer_ha::model::{FailReason, GatewayStatus, Meter, UtcTime, meters};
@@ -335,7 +335,15 @@ fn takes(kind: Kind) -> String {
     }
 }
 
-fn option_row(spec: &OptionSpec) -> [String; 4] {
+/// What becomes of a new value.
+fn on_reload(reload: Reload) -> &'static str {
+    match reload {
+        Reload::Live => "holds at once",
+        Reload::Restart => "needs a restart",
+    }
+}
+
+fn option_row(spec: &OptionSpec) -> [String; 6] {
     let mut help = spec.help.to_owned();
     if !spec.deprecated.is_empty() {
         let names: Vec<String> = spec
@@ -350,7 +358,18 @@ fn option_row(spec: &OptionSpec) -> [String; 4] {
     } else {
         code(spec.default)
     };
-    [code(spec.name), takes(spec.kind), default, help]
+    let reload = match spec.effect {
+        Effect::Read => on_reload(spec.reload),
+        Effect::Ignored => "nothing",
+    };
+    [
+        code(spec.name),
+        takes(spec.kind),
+        default,
+        spec.since.to_owned(),
+        reload.to_owned(),
+        help,
+    ]
 }
 
 fn options_with(effect: Effect) -> String {
@@ -366,7 +385,14 @@ fn options_with(effect: Effect) -> String {
         let rows = of_effect()
             .filter(|spec| spec.group == group)
             .map(option_row);
-        let header = ["option", "takes", "default", "what it is"];
+        let header = [
+            "option",
+            "takes",
+            "default",
+            "since",
+            "after a reload",
+            "what it is",
+        ];
         write!(text, "\n### [{group}]\n\n{}", table(header, rows)).unwrap();
     }
     text

@@ -13,14 +13,18 @@ use std::path::PathBuf;
 
 mod command;
 mod draft;
-mod foreign;
+pub mod foreign;
 mod in_force;
 mod ini;
+mod kinds;
 mod layers;
+mod names;
 pub(crate) mod nearest;
 pub mod options;
 mod problem;
 mod settings;
+mod shown;
+mod substitution;
 mod values;
 
 #[cfg(test)]
@@ -35,9 +39,9 @@ pub use settings::{
     ProcessSettings, Quorum, Reserved, Settings, effective_timeout,
 };
 
-pub(crate) use problem::settle;
 #[cfg(feature = "agent")]
-pub(crate) use values::is_host_name;
+pub(crate) use kinds::is_host_name;
+pub(crate) use problem::settle;
 
 /// The longest file that is read, in bytes. A whole commented `ceilometer.conf` has 100 KB; a longer
 /// one is something else and is refused as a whole.
