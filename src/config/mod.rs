@@ -41,6 +41,7 @@ pub use settings::{
 
 #[cfg(feature = "agent")]
 pub(crate) use kinds::is_host_name;
+#[cfg(feature = "agent")]
 pub(crate) use problem::settle;
 
 /// The longest file that is read, in bytes. A whole commented `ceilometer.conf` has 100 KB; a longer

@@ -12,7 +12,7 @@ const NAME_CHARS_MAX: usize = 64;
 
 /// How many unknown names of one configuration are compared with the known ones. A file with more is
 /// no configuration of ours; further names are told without a suggestion.
-const HINTS_MAX: usize = 1000;
+const HINTS_MAX: usize = 200;
 
 /// Sections in which options of ours stand, older names included.
 static OWN_SECTIONS: LazyLock<HashSet<String>> = LazyLock::new(|| {
