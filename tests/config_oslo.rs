@@ -347,7 +347,7 @@ const DIFFERENCES: &[Difference] = &[
         file: "[DEFAULT]\nreserved_metadata_keys = a,, b,\n",
         environment: &[],
         option: "DEFAULT.reserved_metadata_keys",
-        theirs: "{\"value\":[\"a\",\"\",\"b\",\"\"]}",
+        theirs: "{\"value\":[\"a\",\"\",\"b\"]}",
         ours: "a, b",
     },
     Difference {
