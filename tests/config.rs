@@ -295,6 +295,30 @@ fn bad_files_are_refused_with_all_that_is_wrong() {
 }
 
 #[test]
+fn every_option_that_can_be_wrong_is_wrong_in_a_fixture() {
+    let folder = root().join("tests/fixtures/config/bad");
+    let all: String = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_string_lossy().ends_with(".conf.txt"))
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    for spec in OPTIONS {
+        // Any one line is right for these; a file that is named is tried in tests/config_sources.rs.
+        if matches!(
+            spec.kind,
+            Kind::Text | Kind::Secret | Kind::List | Kind::File
+        ) {
+            continue;
+        }
+        let told = all.lines().any(|line| {
+            line.starts_with("error: ") && line.contains(&format!("{}: ", spec.title()))
+        });
+        assert!(told, "{} is wrong in no bad fixture", spec.title());
+    }
+}
+
+#[test]
 fn odd_files_load_with_a_warning() {
     check_folder("odd", true);
 }

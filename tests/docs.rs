@@ -638,7 +638,15 @@ fn takes(kind: Kind) -> String {
     }
 }
 
-fn option_row(spec: &OptionSpec) -> [String; 4] {
+/// What becomes of a new value.
+fn on_reload(reload: Reload) -> &'static str {
+    match reload {
+        Reload::Live => "holds at once",
+        Reload::Restart => "needs a restart",
+    }
+}
+
+fn option_row(spec: &OptionSpec) -> [String; 6] {
     let mut help = spec.help.to_owned();
     if !spec.deprecated.is_empty() {
         let names: Vec<String> = spec
@@ -653,7 +661,18 @@ fn option_row(spec: &OptionSpec) -> [String; 4] {
     } else {
         code(spec.default)
     };
-    [code(spec.name), takes(spec.kind), default, help]
+    let reload = match spec.effect {
+        Effect::Read => on_reload(spec.reload),
+        Effect::Ignored => "nothing",
+    };
+    [
+        code(spec.name),
+        takes(spec.kind),
+        default,
+        spec.since.to_owned(),
+        reload.to_owned(),
+        help,
+    ]
 }
 
 fn options_with(effect: Effect) -> String {
@@ -669,7 +688,14 @@ fn options_with(effect: Effect) -> String {
         let rows = of_effect()
             .filter(|spec| spec.group == group)
             .map(option_row);
-        let header = ["option", "takes", "default", "what it is"];
+        let header = [
+            "option",
+            "takes",
+            "default",
+            "since",
+            "after a reload",
+            "what it is",
+        ];
         write!(text, "\n### [{group}]\n\n{}", table(header, rows)).unwrap();
     }
     text

@@ -1,6 +1,6 @@
 //! Pure. Commands in options: a line of words, and the declaration of a plug-in.
 
-use super::values::{Wrong, wrong, wrong_part};
+use super::kinds::{Wrong, wrong, wrong_part};
 use crate::model::Secret;
 
 /// The most words of a command. A wrapper with every option has some dozens; with more, the option is

@@ -123,7 +123,7 @@ impl Draft {
                 problem.severity = Severity::Warning;
             }
         }
-        problems.sort_by_key(|problem| place(problem, &self.files));
+        problems.sort_by_cached_key(|problem| place(problem, &self.files));
         match settings {
             Ok(settings) => {
                 let (settings, warnings) = settle(settings, problems)?;
@@ -217,10 +217,6 @@ fn layers_of(inputs: &Inputs<'_>, problems: &mut Vec<Problem>) -> Vec<Layer> {
             continue;
         }
         let document = ini::read(&file.text);
-        problems.extend(document.faults.iter().map(|fault| {
-            Problem::new(Severity::Error, fault.kind.to_string())
-                .in_file(&file.path, Some(fault.line))
-        }));
         all.push(sorter.file(&file.path.to_string_lossy(), &document, all.last()));
     }
     all.push(sorter.credentials(inputs.credentials));

@@ -80,3 +80,20 @@ pub struct SetOption {
     /// Whether it is what would hold anyway.
     pub is_default: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_survives_the_layers() {
+        for origin in [
+            Origin::File("/etc/variable x/credential 7.conf".into(), 12),
+            Origin::Credential("publisher.telemetry_secret".into()),
+            Origin::Variable("OS_COMPUTE__PING_COUNT".into()),
+            Origin::SecretFile("/run/a b/12 secret".into()),
+        ] {
+            assert_eq!(Origin::from_tag(&origin.tag()), origin);
+        }
+    }
+}

@@ -50,12 +50,22 @@ impl std::fmt::Debug for Entry {
 }
 
 /// A line that could not be understood.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub(crate) struct Fault {
     /// Its line, from 1.
     pub(crate) line: usize,
     /// What is wrong with it.
     pub(crate) kind: FaultKind,
+    /// The section above it and the line itself, where a known name may be looked for in it. Only
+    /// known names that are found may be shown.
+    pub(crate) place: Option<(String, String)>,
+}
+
+impl std::fmt::Debug for Fault {
+    /// Leaves the line out: it may hold half a secret.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {:?}", self.line, self.kind)
+    }
 }
 
 /// What can be wrong with a line. The line itself is never quoted: it may hold half a secret.
@@ -77,6 +87,10 @@ pub(crate) enum FaultKind {
         "found a section header that does not end with ']', expected `[name]` and nothing after it"
     )]
     OpenHeader,
+    #[error(
+        "found a section header that does not begin with '[', expected `[name]` and nothing before it"
+    )]
+    LostHeader,
     #[error("found a section header without a name, expected `[name]`")]
     NamelessHeader,
 }
@@ -85,10 +99,18 @@ pub(crate) enum FaultKind {
 pub(crate) fn read(text: &str) -> Document {
     let mut reader = Reader::default();
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    for (index, line) in text.lines().enumerate() {
+    for (index, line) in lines(text).enumerate() {
         reader.take_line(index + 1, line.trim_end());
     }
     reader.document
+}
+
+/// Lines as Python counts them: a carriage return ends one as well, alone or before a line feed.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.split('\n').flat_map(|line| {
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        line.split('\r')
+    })
 }
 
 #[derive(Default)]
@@ -138,7 +160,9 @@ impl Reader {
                 entry.value.push_str(rest);
             }
             (Above::Skipped, _) => {}
-            (Above::Nothing | Above::Value, _) => self.skip(number, FaultKind::NothingToContinue),
+            (Above::Nothing | Above::Value, _) => {
+                self.skip(number, FaultKind::NothingToContinue, "");
+            }
         }
     }
 
@@ -148,8 +172,8 @@ impl Reader {
             .strip_prefix('[')
             .and_then(|line| line.strip_suffix(']'));
         match inside {
-            None => self.skip(number, FaultKind::OpenHeader),
-            Some("") => self.skip(number, FaultKind::NamelessHeader),
+            None => self.skip(number, FaultKind::OpenHeader, line),
+            Some("") => self.skip(number, FaultKind::NamelessHeader, ""),
             Some(name) => {
                 self.above = Above::Nothing;
                 self.scope = Scope::Section(name.to_owned());
@@ -163,14 +187,14 @@ impl Reader {
 
     fn take_assignment(&mut self, number: usize, line: &str) {
         let Some((key, value)) = line.split_once(['=', ':']) else {
-            return self.skip(number, FaultKind::NoSeparator);
+            return self.take_word(number, line);
         };
         let key = key.trim();
         if key.is_empty() {
-            return self.skip(number, FaultKind::NoKey);
+            return self.skip(number, FaultKind::NoKey, "");
         }
         match &self.scope {
-            Scope::Nowhere => self.skip(number, FaultKind::NoSection),
+            Scope::Nowhere => self.skip(number, FaultKind::NoSection, ""),
             Scope::Unknown => self.above = Above::Skipped,
             Scope::Section(section) => {
                 self.document.entries.push(Entry {
@@ -184,17 +208,44 @@ impl Reader {
         }
     }
 
-    fn skip(&mut self, line: usize, kind: FaultKind) {
-        self.document.faults.push(Fault { line, kind });
+    /// A line with neither a separator nor a bracket in front. What follows a header that lost its
+    /// bracket must not be taken for options of the section above.
+    fn take_word(&mut self, number: usize, line: &str) {
+        if line.ends_with([']', '}', ')']) && !line.contains(char::is_whitespace) {
+            self.scope = Scope::Unknown;
+            self.skip(number, FaultKind::LostHeader, line);
+        } else {
+            self.skip(number, FaultKind::NoSeparator, line);
+        }
+    }
+
+    fn skip(&mut self, number: usize, kind: FaultKind, line: &str) {
+        let section = match &self.scope {
+            Scope::Section(name) => name.clone(),
+            Scope::Nowhere | Scope::Unknown => String::new(),
+        };
+        let place = (!line.is_empty()).then(|| (section, line.to_owned()));
+        self.document.faults.push(Fault {
+            line: number,
+            kind,
+            place,
+        });
         self.above = Above::Skipped;
     }
 }
 
-/// Takes off one pair of quotes; a lone quote is not a pair.
+/// Takes off one pair of quotes; to oslo.config a lone quote is both of them.
 fn without_quotes(value: &str) -> &str {
     ['"', '\'']
         .into_iter()
-        .find_map(|quote| value.strip_prefix(quote)?.strip_suffix(quote))
+        .find_map(|quote| {
+            let rest = value.strip_prefix(quote)?;
+            if rest.is_empty() {
+                Some(rest)
+            } else {
+                rest.strip_suffix(quote)
+            }
+        })
         .unwrap_or(value)
 }
 
@@ -232,7 +283,7 @@ mod tests {
             ("a = 'b c'", "a", "b c"),
             ("a = ' b '", "a", " b "),
             ("a = \"b'", "a", "\"b'"),
-            ("a = '", "a", "'"),
+            ("a = '", "a", ""),
             ("a = \"b\" c", "a", "\"b\" c"),
             ("a = C:\\new\\table", "a", "C:\\new\\table"),
             ("a = żółć", "a", "żółć"),
@@ -298,7 +349,7 @@ mod tests {
             text in "[\\[\\]a= :#;\n\t\"'$,\u{feff}\r]{0,80}",
         ) {
             let document = read(&text);
-            let lines = text.lines().count();
+            let lines = lines(&text).count();
             prop_assert!(document.entries.len() + document.faults.len() <= lines);
             prop_assert!(document.entries.iter().all(|entry| entry.line <= lines));
         }

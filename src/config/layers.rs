@@ -13,16 +13,13 @@ use config::{Config, ConfigError, Map, Source, Value, ValueKind};
 use super::draft::SecretText;
 use super::foreign;
 use super::in_force::Origin;
-use super::ini::{Document, Entry};
-use super::nearest::nearest;
+use super::ini::{Document, Entry, Fault, FaultKind};
+use super::names::{self, Hints, is_own_section, shorten};
 use super::options::{self, DEFAULT, Effect, OPTIONS, OptionSpec};
 use super::problem::{Problem, Severity};
 
 /// The header in the original deployment's sample file, which must go on working.
 const MISSPELT_DEFAULT: &str = "DEAFULT";
-
-/// Longer names are not repeated in a message: they are rather a line gone astray.
-const NAME_CHARS_MAX: usize = 64;
 
 /// What one option was given: a text for each time it was set, if it may be set several times;
 /// otherwise one.
@@ -106,6 +103,7 @@ fn setting_of(values: Vec<Value>) -> Result<Setting, ConfigError> {
 /// Makes layers, and remembers what was odd about the names in them.
 pub(super) struct Sorter {
     strict: bool,
+    hints: Hints,
     /// What is odd so far.
     pub(super) problems: Vec<Problem>,
     foreign_sections: BTreeSet<String>,
@@ -118,6 +116,7 @@ impl Sorter {
     pub(super) fn new(strict: bool) -> Self {
         Sorter {
             strict,
+            hints: Hints::default(),
             problems: Vec::new(),
             foreign_sections: BTreeSet::new(),
             foreign_options: BTreeSet::new(),
@@ -127,23 +126,24 @@ impl Sorter {
 
     /// A layer from a file. Options that may be set several times go on from the layer below.
     pub(super) fn file(&mut self, file: &str, document: &Document, below: Option<&Layer>) -> Layer {
+        self.check_faults(file, document);
         self.check_sections(file, document);
         let mut layer = Layer::default();
+        // Old names come second, so that the new one wins wherever it stands; of several old ones, the
+        // one that comes first in the table.
+        let mut old: Vec<(usize, &'static OptionSpec, &Entry)> = Vec::new();
         for entry in &document.entries {
             let group = real_section(&entry.section);
             if let Some(spec) = options::find(group, &entry.key) {
                 self.set(&mut layer, spec, file, entry);
-            } else if options::find_deprecated(group, &entry.key).is_none() {
+            } else if let Some((spec, rank)) = options::find_deprecated(group, &entry.key) {
+                old.push((rank, spec, entry));
+            } else {
                 self.unknown(file, group, entry);
             }
         }
-        // Old names come second, so that the new one wins wherever it stands.
-        for entry in &document.entries {
-            let group = real_section(&entry.section);
-            if let Some(spec) = options::find_deprecated(group, &entry.key) {
-                self.set_by_old_name(&mut layer, spec, file, entry);
-            }
-        }
+        old.sort_by_key(|(rank, _, _)| *rank);
+        self.set_by_old_names(&mut layer, file, &old);
         if let Some(below) = below {
             layer.go_on_from(below);
         }
@@ -157,8 +157,7 @@ impl Sorter {
             let credential = file.path.file_name().unwrap_or_default().to_string_lossy();
             let credential = credential.as_ref();
             let (group, name) = credential.split_once('.').unwrap_or((DEFAULT, credential));
-            let spec = options::find(group, name).or_else(|| options::find_deprecated(group, name));
-            if let Some(spec) = spec {
+            if let Some(spec) = find_by_any_name(group, name) {
                 self.note_effect(spec);
                 let origin = Origin::Credential(credential.to_owned());
                 match file.text() {
@@ -172,11 +171,9 @@ impl Sorter {
                     ),
                 }
             } else {
-                let mut message =
-                    "unknown credential, expected the name <group>.<option>".to_owned();
-                if let Some(meant) = nearest_title(credential) {
-                    message.push_str(&format!("; the nearest known one is {meant}"));
-                }
+                let hint = self.hints.credential(credential);
+                let message =
+                    format!("unknown credential, expected the name <group>.<option>{hint}");
                 let severity = self.severity_of_unknown();
                 let about = format!("credential {}", shorten(credential));
                 self.problems
@@ -190,20 +187,21 @@ impl Sorter {
     pub(super) fn environment(&mut self, variables: &[(String, String)]) -> Layer {
         let mut layer = Layer::default();
         for (variable, text) in variables {
-            let Some((group, name)) = option_of_variable(variable) else {
+            let Some((group, name)) = names::option_of_variable(variable) else {
                 continue;
             };
-            if let Some(spec) =
-                options::find(&group, &name).or_else(|| options::find_deprecated(&group, &name))
-            {
+            let is_known_name = OPTIONS.iter().any(|spec| spec.name == name);
+            if let Some(spec) = find_by_any_name(&group, &name) {
                 self.note_effect(spec);
                 let placed = Placed {
                     text: text.clone(),
                     origin: Origin::Variable(variable.clone()),
                 };
                 layer.settings.insert((spec.group, spec.name), vec![placed]);
-            } else if is_own_section(&group) && !foreign::is_option(&group, &name) {
-                let message = format!("unknown option{}", hint(&group, &name));
+            } else if foreign::is_option(&group, &name) {
+                // Somebody else's.
+            } else if is_own_section(&group) || is_known_name {
+                let message = format!("unknown option{}", self.hints.option(&group, &name));
                 let severity = self.severity_of_unknown();
                 self.problems
                     .push(Problem::new(severity, message).about(shorten(variable)));
@@ -241,20 +239,36 @@ impl Sorter {
         }
     }
 
+    /// Lines that are neither sections nor options, each with what it was probably meant to be.
+    fn check_faults(&mut self, file: &str, document: &Document) {
+        for Fault { line, kind, place } in &document.faults {
+            let hint = match (kind, place) {
+                (FaultKind::OpenHeader | FaultKind::LostHeader, Some((_, text))) => {
+                    self.hints.header(text)
+                }
+                (FaultKind::NoSeparator, Some((section, text))) => {
+                    self.hints.line(real_section(section), text)
+                }
+                _ => String::new(),
+            };
+            let message = format!("{kind}{hint}");
+            let problem = Problem::new(Severity::Error, message);
+            self.problems.push(problem.in_file(file, Some(*line)));
+        }
+    }
+
     fn check_sections(&mut self, file: &str, document: &Document) {
         let mut seen = BTreeSet::new();
         for section in &document.sections {
-            if !seen.insert(section.name.as_str()) || is_known_section(&section.name) {
+            if !seen.insert(section.name.as_str()) || names::is_known_section(&section.name) {
                 continue;
             }
             let (severity, message) = if section.name == MISSPELT_DEFAULT {
                 let message = format!("unknown section, read as [{DEFAULT}]; correct the header");
                 (Severity::Warning, message)
             } else {
-                let mut message = "unknown section, its options are ignored".to_owned();
-                if let Some(meant) = nearest(&section.name, section_names()) {
-                    message.push_str(&format!("; the nearest known one is [{meant}]"));
-                }
+                let hint = self.hints.section(&section.name);
+                let message = format!("unknown section, its options are ignored{hint}");
                 (self.severity_of_unknown(), message)
             };
             let problem = Problem::new(severity, message)
@@ -287,24 +301,33 @@ impl Sorter {
         setting.push(placed);
     }
 
-    fn set_by_old_name(
+    fn set_by_old_names(
         &mut self,
         layer: &mut Layer,
-        spec: &'static OptionSpec,
         file: &str,
-        entry: &Entry,
+        old: &[(usize, &'static OptionSpec, &Entry)],
     ) {
-        let mut message = format!("deprecated, use {}", spec.title());
-        if layer.settings.contains_key(&(spec.group, spec.name)) {
-            message.push_str(", which is set as well and wins");
-        } else {
-            self.set(layer, spec, file, entry);
+        let mut set_by: HashMap<&str, usize> = HashMap::new();
+        // Of an option with several values, those by old names come first, in the order of the lines.
+        let mut earlier = Layer::default();
+        for &(rank, spec, entry) in old {
+            let mut message = format!("deprecated, use {}", spec.title());
+            let is_set = layer.settings.contains_key(&(spec.group, spec.name));
+            if spec.is_multi() {
+                self.set(&mut earlier, spec, file, entry);
+            } else if !is_set || set_by.get(spec.name) == Some(&rank) {
+                set_by.insert(spec.name, rank);
+                self.set(layer, spec, file, entry);
+            } else {
+                message.push_str(", which is set as well and wins");
+            }
+            self.problems.push(
+                Problem::new(Severity::Warning, message)
+                    .in_file(file, Some(entry.line))
+                    .about(format!("[{}] {}", entry.section, entry.key)),
+            );
         }
-        self.problems.push(
-            Problem::new(Severity::Warning, message)
-                .in_file(file, Some(entry.line))
-                .about(format!("[{}] {}", entry.section, entry.key)),
-        );
+        layer.go_on_from(&earlier);
     }
 
     fn unknown(&mut self, file: &str, group: &str, entry: &Entry) {
@@ -317,7 +340,7 @@ impl Sorter {
             self.problems.push(
                 Problem::new(
                     self.severity_of_unknown(),
-                    format!("unknown option{}", hint(group, &entry.key)),
+                    format!("unknown option{}", self.hints.option(group, &entry.key)),
                 )
                 .in_file(file, Some(entry.line))
                 .about(format!("[{group}] {}", shorten(&entry.key))),
@@ -345,73 +368,15 @@ impl Layer {
     }
 }
 
+fn find_by_any_name(group: &str, name: &str) -> Option<&'static OptionSpec> {
+    options::find(group, name)
+        .or_else(|| options::find_deprecated(group, name).map(|(spec, _)| spec))
+}
+
 fn real_section(name: &str) -> &str {
     if name == MISSPELT_DEFAULT {
         DEFAULT
     } else {
         name
-    }
-}
-
-fn section_names() -> impl Iterator<Item = &'static str> {
-    OPTIONS.iter().map(|spec| spec.group)
-}
-
-fn is_own_section(name: &str) -> bool {
-    section_names().any(|known| options::same_group(known, name))
-}
-
-fn is_known_section(name: &str) -> bool {
-    is_own_section(name) || foreign::is_section(name)
-}
-
-/// `OS_COMPUTE__PING_COUNT` is `[compute] ping_count`; most other variables are none of ours.
-fn option_of_variable(variable: &str) -> Option<(String, String)> {
-    let (group, name) = variable.strip_prefix("OS_")?.split_once("__")?;
-    let group = if group == DEFAULT {
-        group.to_owned()
-    } else {
-        group.to_lowercase()
-    };
-    Some((group, name.to_lowercase()))
-}
-
-/// The `group.option` that a credential was probably meant for.
-fn nearest_title(credential: &str) -> Option<String> {
-    let titles: Vec<String> = OPTIONS
-        .iter()
-        .map(|spec| format!("{}.{}", spec.group, spec.name))
-        .collect();
-    nearest(credential, titles.iter().map(String::as_str)).map(str::to_owned)
-}
-
-/// What an unknown option was probably meant to be.
-fn hint(group: &str, name: &str) -> String {
-    if name
-        .chars()
-        .any(|c| !c.is_ascii_alphanumeric() && !"_-.".contains(c))
-    {
-        return ", expected a name of letters, digits and '_' before the separator".to_owned();
-    }
-    if let Some(elsewhere) = OPTIONS.iter().find(|spec| spec.name == name) {
-        return format!(" here; did you mean {}", elsewhere.title());
-    }
-    let neighbours = OPTIONS
-        .iter()
-        .filter(|spec| options::same_group(spec.group, group))
-        .map(|spec| spec.name);
-    nearest(name, neighbours).map_or_else(String::new, |meant| {
-        format!("; the nearest known one is {meant}")
-    })
-}
-
-/// A name, if it is one; a line that went astray may hold a secret and is only counted.
-fn shorten(name: &str) -> String {
-    let count = name.chars().count();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.:/".contains(c);
-    if count <= NAME_CHARS_MAX && name.chars().all(plain) {
-        name.to_owned()
-    } else {
-        format!("(a name of {count} characters)")
     }
 }

@@ -14,14 +14,18 @@ use std::path::PathBuf;
 mod change;
 mod command;
 mod draft;
-mod foreign;
+pub mod foreign;
 mod in_force;
 mod ini;
+mod kinds;
 mod layers;
+mod names;
 pub(crate) mod nearest;
 pub mod options;
 mod problem;
 mod settings;
+mod shown;
+mod substitution;
 mod values;
 
 pub use change::{Change, change};
@@ -38,9 +42,9 @@ pub use settings::{
 };
 
 #[cfg(feature = "agent")]
-pub(crate) use problem::settle;
+pub(crate) use kinds::is_host_name;
 #[cfg(feature = "agent")]
-pub(crate) use values::is_host_name;
+pub(crate) use problem::settle;
 
 /// The longest file that is read, in bytes. A whole commented `ceilometer.conf` has 100 KB; a longer
 /// one is something else and is refused as a whole.

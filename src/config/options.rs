@@ -1,6 +1,10 @@
 //! Pure. The table of every option that is known here: what it takes, what it is when it isn't
 //! set, which older names it answers to, and what to tell a tired operator about it.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 /// One option.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct OptionSpec {
@@ -121,24 +125,65 @@ pub enum Kind {
 /// The option of this section and name; section names are compared as oslo.config does, without
 /// regard to case but for DEFAULT.
 pub fn find(group: &str, name: &str) -> Option<&'static OptionSpec> {
-    OPTIONS
+    let of_name = BY_NAME.get(name)?;
+    of_name
         .iter()
-        .find(|spec| spec.name == name && same_group(spec.group, group))
+        .find(|spec| same_group(spec.group, group))
+        .copied()
 }
 
-/// The option that once had this section and name.
-pub fn find_deprecated(group: &str, name: &str) -> Option<&'static OptionSpec> {
-    OPTIONS.iter().find(|spec| {
-        spec.deprecated
-            .iter()
-            .any(|(old_group, old_name)| *old_name == name && same_group(old_group, group))
-    })
+/// The option that once had this section and name, and how many of its older names come before this
+/// one.
+pub fn find_deprecated(group: &str, name: &str) -> Option<(&'static OptionSpec, usize)> {
+    let of_name = BY_OLD_NAME.get(name)?;
+    of_name
+        .iter()
+        .find(|old| same_group(old.group, group))
+        .map(|old| (old.spec, old.rank))
 }
 
 /// Whether two section names are one section.
 pub fn same_group(a: &str, b: &str) -> bool {
     a == b || (a != DEFAULT && b != DEFAULT && a.eq_ignore_ascii_case(b))
 }
+
+/// The one way of writing a section's name.
+pub(super) fn group_key(name: &str) -> Cow<'_, str> {
+    if name == DEFAULT || !name.contains(|c: char| c.is_ascii_uppercase()) {
+        Cow::Borrowed(name)
+    } else {
+        Cow::Owned(name.to_ascii_lowercase())
+    }
+}
+
+/// The options of each name: files of thousands of lines are looked up in here.
+static BY_NAME: LazyLock<HashMap<&str, Vec<&OptionSpec>>> = LazyLock::new(|| {
+    let mut index: HashMap<&str, Vec<&OptionSpec>> = HashMap::new();
+    for spec in OPTIONS {
+        index.entry(spec.name).or_default().push(spec);
+    }
+    index
+});
+
+/// An older name of an option.
+struct OldName {
+    group: &'static str,
+    spec: &'static OptionSpec,
+    /// How many of the option's older names come before it.
+    rank: usize,
+}
+
+/// Likewise by the older names.
+static BY_OLD_NAME: LazyLock<HashMap<&str, Vec<OldName>>> = LazyLock::new(|| {
+    let mut index: HashMap<&str, Vec<OldName>> = HashMap::new();
+    for spec in OPTIONS {
+        for (rank, (group, name)) in spec.deprecated.iter().enumerate() {
+            let old = OldName { group, spec, rank };
+            index.entry(name).or_default().push(old);
+        }
+    }
+    index
+});
 
 /// The secrets that may stand in files of their own: section, option, and the option beside it that
 /// names the file.

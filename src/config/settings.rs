@@ -295,7 +295,7 @@ impl DatabaseSettings {
         let url = self.connection.expose();
         let url = url.split_once('?').map_or(url, |(url, _)| url);
         let Some((scheme, rest)) = url.split_once("://") else {
-            return "set, not shown".to_owned();
+            return "of another kind".to_owned();
         };
         match rest.rsplit_once('@') {
             Some((user, place)) => {

@@ -8,14 +8,10 @@ use crate::config::options::Effect;
 use crate::config::{LogSettings, Settings};
 use crate::daemons::{DaemonError, output};
 
-/// Where the samples are, and for how long.
+/// Where the samples are.
 #[cfg(any(feature = "collector", feature = "decider"))]
 pub(super) fn print_database(settings: &DatabaseSettings) -> Result<(), DaemonError> {
-    output::line(format_args!("database {}", settings.shown()))?;
-    match settings.retention {
-        Some(age) => output::line(format_args!("  samples are kept for {age:?}")),
-        None => output::line(format_args!("  samples are kept for ever")),
-    }
+    output::line(format_args!("database {}", settings.shown()))
 }
 
 /// Whose secret signs and verifies.
@@ -75,7 +71,7 @@ pub(super) fn print_options(options: &[SetOption]) -> Result<(), DaemonError> {
             text => text,
         };
         output::line(format_args!(
-            "  {} = {}\n    default {default}, set at {}",
+            "  {} = {}\n    default {default}, set in {}",
             option.spec.title(),
             option.shown,
             option.origin
