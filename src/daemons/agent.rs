@@ -9,20 +9,18 @@ use super::signals::End;
 use super::stop::Woken;
 use super::workers::Workers;
 use super::{
-    ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, agent_state, files, hosts, http, logging, output,
-    plan, secret, signals,
+    ConfigArgs, DRAIN_LIMIT, DaemonError, Stop, agent_state, files, hosts, http, logging, plan,
+    secret, signals,
 };
 use crate::clock;
 use crate::config::{Problem, Problems, Purpose, Settings, Severity};
 use crate::events::AgentEvents;
 use crate::model::{Sample, Secret, meters};
-use crate::pipeline::{Emitter, MeterFilter, Pipeline, Publisher, Source};
+use crate::pipeline::{Against, Emitter, MeterFilter, Pipeline, Publisher, Source};
 use crate::pollsters::ping::round::PROBES_MAX;
 use crate::pollsters::schedule::{Schedule, Tick};
 use crate::pollsters::storage::{SharedMemory, names};
-use crate::pollsters::{
-    Bell, Context, Listed, Pollster, Round, TABLE, listed,
-};
+use crate::pollsters::{Bell, Context, Listed, Pollster, Round, known_meters, listed};
 use crate::publisher::queue::Queue;
 use crate::publisher::udp::UdpPublisher;
 use crate::publisher::{Outcome, Publish};
@@ -36,7 +34,7 @@ const STUCK_MIN: Duration = Duration::from_secs(5);
 /// Runs the agent until it is told to end.
 pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
     let settings = files::load_settings(args, Purpose::Agent)?;
-    let pipeline = load_pipeline(&settings)?;
+    let pipeline = load_pipeline(&settings, args.strict)?;
     if args.check_config {
         return plan::print_agent(&settings, &pipeline);
     }
@@ -459,23 +457,13 @@ impl Health for AgentHealth {
 
 /// Reads the pipeline, and finds meters in it that nobody polls and more probes than a round can
 /// have: here, because only here both the pollsters and the files are known.
-pub(super) fn load_pipeline(settings: &Settings) -> Result<Pipeline, DaemonError> {
-    let mut pipeline = files::load_pipeline(&settings.pipeline_cfg_file)?;
+pub(super) fn load_pipeline(settings: &Settings, strict: bool) -> Result<Pipeline, DaemonError> {
+    let against = Against {
+        meters: known_meters(&settings.plugins.pollsters),
+        strict,
+    };
+    let mut pipeline = files::load_pipeline(&settings.pipeline_cfg_file, &against)?;
     hosts::add(settings, &mut pipeline)?;
-    // Of every namespace: one file may serve nodes of all kinds.
-    let built_in = TABLE.iter().map(Listed::BuiltIn);
-    let own = settings.plugins.pollsters.iter().map(Listed::Plugin);
-    let all: Vec<Listed<'_>> = built_in.chain(own).collect();
-    for name in pipeline.meter_names() {
-        if !all.iter().any(|pollster| pollster.may_yield(name))
-            && name != meters::POLLSTER_FAILED.name
-        {
-            output::complain(format_args!(
-                "warning: {}: no pollster of this version yields {name}",
-                settings.pipeline_cfg_file.display()
-            ));
-        }
-    }
     let probes = settings.compute.gateways.len() * usize::from(settings.compute.ping_count);
     if probes > PROBES_MAX {
         let message = format!(

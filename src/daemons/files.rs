@@ -28,10 +28,13 @@ pub fn load_settings(args: &ConfigArgs, purpose: Purpose) -> Result<Settings, Da
 
 /// Reads the pipeline file that the settings name.
 #[cfg(feature = "agent")]
-pub(super) fn load_pipeline(path: &Path) -> Result<crate::pipeline::Pipeline, DaemonError> {
+pub(super) fn load_pipeline(
+    path: &Path,
+    against: &crate::pipeline::Against,
+) -> Result<crate::pipeline::Pipeline, DaemonError> {
     let text = read(path)?;
     let (pipeline, warnings) =
-        crate::pipeline::parse(&text.path, &text.text).map_err(DaemonError::Config)?;
+        crate::pipeline::parse(&text.path, &text.text, against).map_err(DaemonError::Config)?;
     print(&warnings);
     Ok(pipeline)
 }

@@ -32,7 +32,7 @@ const TEST_DRIVER: &str = "test:///default";
 pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
     let mut settings = files::load_settings(args, Purpose::Everything)?;
     choose_libvirt(&mut settings.libvirt, Path::new(LIBVIRT_SOCKETS));
-    let pipeline = agent::load_pipeline(&settings)?;
+    let pipeline = agent::load_pipeline(&settings, args.strict)?;
     if args.check_config {
         plan::print_agent(&settings, &pipeline)?;
         return plan::print_collector(&settings);
