@@ -56,7 +56,8 @@ pub(super) fn ini(bytes: &[u8]) {
             check_place(problem, &files);
         }
         if let Ok(loaded) = outcome {
-            assert!(is_told || !format!("{loaded:?}").contains("hunter"));
+            // Whoever puts a secret into another option by `$` wants it there.
+            assert!(is_told || text.contains('$') || !format!("{loaded:?}").contains("hunter"));
         }
     }
 }

@@ -34,10 +34,7 @@ pub(super) fn datagram(bytes: &[u8]) {
     let signed: Vec<Entries> = messages
         .flat_map(|message| [sign(message.clone()), sign(completed(message))])
         .collect();
-    let taken: Vec<Received> = signed
-        .iter()
-        .filter_map(|entries| accept(entries))
-        .collect();
+    let taken: Vec<Received> = signed.iter().filter_map(accept).collect();
     taken.iter().for_each(check_received);
     check_transport(&signed, &taken);
 }
