@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench
+.PHONY: help run test lint bench fuzz
 
 # sudo keeps neither the PATH nor the home of whoever called it, so look where rustup put Rust.
 ifeq ($(shell command -v cargo 2>/dev/null),)
@@ -41,6 +41,7 @@ lint: ## Check format and lints
 	@scripts/install-build-parts
 	@scripts/install-test-parts
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --all-targets -- -D warnings
 	@# Each package links only what it needs, so each must build alone.
 	for part in agent collector decider; do \
@@ -50,3 +51,8 @@ lint: ## Check format and lints
 bench: ## Run the benchmarks
 	@scripts/install-build-parts
 	cargo bench
+
+fuzz: ## Fuzz each target for a minute; scripts/fuzz does one for as long as you like
+	@for target in $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs))); do \
+		scripts/fuzz $$target 60; \
+	done

@@ -727,43 +727,159 @@ fn options_that_need_a_restart_are_listed() {
     hold("docs/operations.md", &[("restart", list)]);
 }
 
-/// The fenced blocks of one language in a document.
-fn blocks(text: &str, language: &str) -> Vec<String> {
-    let fence = format!("```{language}\n");
-    text.split(&fence)
-        .skip(1)
-        .map(|after| after.split("```").next().unwrap().to_owned())
-        .collect()
+/// A fenced block of a document.
+struct Block {
+    language: String,
+    /// What stands behind the language.
+    words: String,
+    text: String,
+    line: usize,
 }
+
+/// Every fenced block, in order.
+fn blocks(document: &str) -> Vec<Block> {
+    let mut blocks: Vec<Block> = Vec::new();
+    let mut is_open = false;
+    for (index, line) in read(document).lines().enumerate() {
+        match (line.trim_start().strip_prefix("```"), is_open) {
+            (Some(info), false) => {
+                let (language, words) = info.split_once(' ').unwrap_or((info, ""));
+                blocks.push(Block {
+                    language: language.to_owned(),
+                    words: words.to_owned(),
+                    text: String::new(),
+                    line: index + 1,
+                });
+                is_open = true;
+            }
+            (Some(_), true) => is_open = false,
+            (None, true) => writeln!(blocks.last_mut().unwrap().text, "{line}").unwrap(),
+            (None, false) => {}
+        }
+    }
+    assert!(!is_open, "{document} has a fence without an end");
+    blocks
+}
+
+/// Every option is known by name and section, so that a block of configuration is known by its look.
+fn looks_like_configuration(text: &str) -> bool {
+    let is_ini = text.lines().any(|line| {
+        let name = line
+            .trim_start_matches('#')
+            .split('=')
+            .next()
+            .unwrap_or_default();
+        line.contains('=') && OPTIONS.iter().any(|spec| spec.name == name.trim())
+    });
+    is_ini
+        || text
+            .lines()
+            .any(|line| matches!(line.trim_end(), "sources:" | "sinks:"))
+}
+
+fn against(strict: bool) -> pipeline::Against {
+    // What docs/plugins.md and the shipped configuration declare as examples.
+    let plugins = ["load", "entropy"];
+    let known = pollsters::TABLE.iter().flat_map(|entry| entry.meters);
+    let known = known.map(|meter| meter.name.as_ref());
+    let meters = pipeline::KnownMeters::new(known, plugins);
+    pipeline::Against { meters, strict }
+}
+
+fn load_ini(document: &str, text: &str) {
+    let file = ConfigText {
+        path: PathBuf::from(document),
+        text: text.to_owned(),
+    };
+    match config::load(Purpose::Everything, &[file], &[], "host", true) {
+        Ok(loaded) => assert_eq!(loaded.warnings, [], "{document}:\n{text}"),
+        Err(problems) => panic!("{problems}\n{text}"),
+    }
+}
+
+fn load_yaml(document: &str, text: &str) {
+    match pipeline::parse(Path::new(document), text, &against(true)) {
+        Ok((_, warnings)) => assert_eq!(warnings, [], "{document}:\n{text}"),
+        Err(problems) => panic!("{problems}\n{text}"),
+    }
+}
+
+fn load_hosts(document: &str, text: &str) {
+    let mut list = pollsters::hosts::list::List::default();
+    let problems = list.read_file(Path::new(document), text);
+    assert_eq!(problems, [], "{document}:\n{text}");
+    assert!(list.targets().count() > 0, "{document}:\n{text}");
+}
+
+/// A block that is no file says so behind its language: ```` ```ini excerpt ````.
+const NO_FILE: &str = "excerpt";
 
 #[test]
 fn every_snippet_of_configuration_loads_without_a_word() {
-    let mut seen = BTreeMap::from([("ini", 0), ("yaml", 0)]);
+    let mut seen = BTreeMap::from([("ini", 0), ("yaml", 0), ("hosts", 0)]);
     for document in documents() {
-        let text = read(&document);
-        for snippet in blocks(&text, "ini") {
-            let file = ConfigText {
-                path: PathBuf::from(&document),
-                text: snippet.clone(),
+        for block in blocks(&document) {
+            let place = format!("{document}:{}", block.line);
+            assert!(
+                matches!(&*block.words, "" | NO_FILE),
+                "{place}: {}",
+                block.words
+            );
+            let load = match &*block.language {
+                _ if block.words == NO_FILE => continue,
+                "ini" => load_ini,
+                "yaml" => load_yaml,
+                "hosts" => load_hosts,
+                "conf" | "yml" | "cfg" | "toml" => {
+                    panic!("{place}: call it ini, yaml or hosts, so that it is loaded")
+                }
+                _ => {
+                    let text = &block.text;
+                    assert!(!looks_like_configuration(text), "{place} is configuration");
+                    continue;
+                }
             };
-            match config::load(Purpose::Everything, &[file], &[], "host", true) {
-                Ok(loaded) => assert_eq!(loaded.warnings, [], "{document}:\n{snippet}"),
-                Err(problems) => panic!("{problems}\n{snippet}"),
-            }
-            *seen.get_mut("ini").unwrap() += 1;
-        }
-        for snippet in blocks(&text, "yaml") {
-            match pipeline::parse(Path::new(&document), &snippet) {
-                Ok((_, warnings)) => assert_eq!(warnings, [], "{document}:\n{snippet}"),
-                Err(problems) => panic!("{problems}\n{snippet}"),
-            }
-            *seen.get_mut("yaml").unwrap() += 1;
+            load(&place, &block.text);
+            *seen.get_mut(&*block.language).unwrap() += 1;
         }
     }
     assert!(
         seen.values().all(|count| *count > 0),
         "the documents show no configuration any more: {seen:?}"
     );
+}
+
+/// What stands in a comment of a shipped file, to be put in force by taking the `#` away, loads as well.
+#[test]
+fn every_commented_sample_loads_without_a_word() {
+    let yaml = uncommented(&read("pipeline_ha.yaml"), |line| {
+        line.starts_with([' ', '-'])
+            && (line.contains(": ") || line.ends_with(':') || line.trim_start().starts_with("- "))
+    });
+    let yaml = yaml.replacen("- name: ha_slow", "- name: ha_bmc", 1);
+    assert!(yaml.contains("\n    - name: ha_outside\n"), "{yaml}");
+    load_yaml("pipeline_ha.yaml", &yaml);
+    let ini = uncommented(&read("ceilometer_ha.conf"), |line| {
+        let name = line.split(" =").next().unwrap_or_default();
+        line.contains(" =") && OPTIONS.iter().any(|spec| spec.name == name)
+    });
+    load_ini("ceilometer_ha.conf", &ini);
+}
+
+/// The text without the `#` before lines that look like what they comment out.
+fn uncommented(text: &str, is_sample: fn(&str) -> bool) -> String {
+    let line = |line: &str| {
+        let indent = line.len() - line.trim_start().len();
+        let bare = line
+            .trim_start()
+            .strip_prefix('#')
+            .map(|bare| bare.strip_prefix(' ').unwrap_or(bare));
+        match bare {
+            Some(bare) if is_sample(bare) => format!("{}{bare}\n", &line[..indent]),
+            _ => format!("{line}\n"),
+        }
+    };
+    text.lines().map(line).collect()
 }
 
 /// The anchors of a document's headings, as GitHub makes them.

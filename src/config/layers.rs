@@ -332,10 +332,10 @@ impl Sorter {
 
     fn unknown(&mut self, file: &str, group: &str, entry: &Entry) {
         if foreign::is_section(group) {
-            self.foreign_sections.insert(group.to_owned());
+            self.foreign_sections.insert(shorten(group));
         } else if foreign::is_option(group, &entry.key) {
             self.foreign_options
-                .insert(format!("[{group}] {}", entry.key));
+                .insert(format!("[{group}] {}", shorten(&entry.key)));
         } else if is_own_section(group) {
             self.problems.push(
                 Problem::new(

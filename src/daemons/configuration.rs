@@ -112,7 +112,7 @@ impl Reader {
         if matches!(self.purpose, Purpose::Agent | Purpose::Everything) {
             // First, so that the next look finds what changes after it.
             seen = look(&settings);
-            let (read, more) = super::agent::load_pipeline(&settings)?;
+            let (read, more) = super::agent::load_pipeline(&settings, self.args.strict)?;
             pipeline = read;
             warnings.extend(more);
         }

@@ -67,9 +67,10 @@ pub(super) fn load(args: &ConfigArgs, purpose: Purpose) -> Result<Loaded, Daemon
 #[cfg(feature = "agent")]
 pub(super) fn load_pipeline(
     path: &Path,
+    against: &crate::pipeline::Against,
 ) -> Result<(crate::pipeline::Pipeline, Vec<Problem>), DaemonError> {
     let text = read(path)?;
-    crate::pipeline::parse(&text.path, &text.text).map_err(DaemonError::Config)
+    crate::pipeline::parse(&text.path, &text.text, against).map_err(DaemonError::Config)
 }
 
 /// What a file holds, shortened so that two looks can be compared; None if it can't be read.

@@ -8,6 +8,9 @@ pub struct UtcTime {
     micros: i64,
 }
 
+/// The first year that Python and SQL have; what is dated earlier has no text that reads back.
+const YEAR_FIRST: i16 = 1;
+
 /// A text that is no point in time.
 #[derive(Debug, thiserror::Error)]
 #[error("{0:?} is not an ISO 8601 time such as 2016-05-04T03:02:01.123456")]
@@ -48,9 +51,14 @@ impl UtcTime {
                 .map_err(|_| bad())?
                 .timestamp(),
         };
-        Ok(UtcTime {
+        let time = UtcTime {
             micros: timestamp.as_microsecond(),
-        })
+        };
+        let year = time.civil().map_or(0, jiff::civil::DateTime::year);
+        if year < YEAR_FIRST {
+            return Err(bad());
+        }
+        Ok(time)
     }
 
     fn civil(self) -> Option<jiff::civil::DateTime> {
@@ -111,6 +119,20 @@ mod tests {
             "2016-05-04T03:02:01.000000"
         );
         assert!(UtcTime::parse("yesterday").is_err());
+    }
+
+    #[test]
+    fn what_is_dated_before_the_first_year_or_after_the_last_is_no_time() {
+        for (text, is_time) in [
+            ("0001-01-01T00:00:00", true),
+            ("0000-12-31T23:59:59", false),
+            ("0001-01-01T00:00:00+01:00", false),
+            ("-000001-01-01T00:00:00", false),
+            ("9999-12-30T21:59:59.999999", true),
+            ("10000-01-01T00:00:00", false),
+        ] {
+            assert_eq!(UtcTime::parse(text).is_ok(), is_time, "{text}");
+        }
     }
 
     #[test]

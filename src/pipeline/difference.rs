@@ -81,9 +81,13 @@ mod tests {
             "sources:\n{sources}sinks:\n    - name: s\n      publishers: [{}]\n",
             publishers.join(", ")
         );
-        crate::pipeline::parse(Path::new("p.yaml"), &text)
-            .unwrap()
-            .0
+        crate::pipeline::parse(
+            Path::new("p.yaml"),
+            &text,
+            &crate::pipeline::Against::default(),
+        )
+        .unwrap()
+        .0
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::config::{FILE_BYTES_MAX, Problem, Problems, Severity, settle};
 
 mod difference;
 mod emit;
+mod known;
 mod meters;
 mod reader;
 mod reserved;
@@ -18,6 +19,7 @@ mod yaml;
 pub use crate::config::Reserved;
 pub use difference::differences;
 pub use emit::Emitter;
+pub use known::KnownMeters;
 pub use meters::{MeterFilter, matches, may_match_below};
 pub use target::{DEFAULT_UDP_PORT, Publisher, UdpTarget};
 
@@ -56,18 +58,22 @@ pub struct Sink {
     pub publishers: Vec<Publisher>,
 }
 
-impl Pipeline {
-    /// Every name and wildcard that any source mentions, without its `!`.
-    pub fn meter_names(&self) -> impl Iterator<Item = &str> {
-        self.sources
-            .iter()
-            .flat_map(|source| source.meters.meter_names())
-    }
+/// What a file is checked against beside its own rules.
+#[derive(Debug, Clone, Default)]
+pub struct Against {
+    /// The meters that there are; others are unknown names.
+    pub meters: KnownMeters,
+    /// Whether unknown names are errors instead of warnings.
+    pub strict: bool,
 }
 
 /// Reads a file's text; `path` is for the messages. Gives the pipeline with what is odd about it, or
 /// every problem at once.
-pub fn parse(path: &Path, text: &str) -> Result<(Pipeline, Vec<Problem>), Problems> {
+pub fn parse(
+    path: &Path,
+    text: &str,
+    against: &Against,
+) -> Result<(Pipeline, Vec<Problem>), Problems> {
     let refuse = |line: Option<usize>, message: String| {
         let problem = Problem::new(Severity::Error, message).in_file(path, line);
         Err(Problems::new(vec![problem]))
@@ -81,12 +87,9 @@ pub fn parse(path: &Path, text: &str) -> Result<(Pipeline, Vec<Problem>), Proble
     }
     match yaml::read(text) {
         Ok(root) => {
-            let mut reader = reader::Reader::new(path);
+            let mut reader = reader::Reader::new(path, against);
             let pipeline = reader.pipeline(&root);
-            // In the order of the lines; the links between sources and sinks were checked last.
-            let mut problems = reader.problems;
-            problems.sort_by_key(|problem| problem.line);
-            settle(pipeline, problems)
+            settle(pipeline, reader.finish())
         }
         Err(unreadable) => refuse(
             unreadable.line,

@@ -7,13 +7,22 @@ use std::time::Duration;
 
 use serde_saphyr::Spanned;
 
+use super::target::Found;
 use super::yaml::{Kind, Node, line_of};
-use super::{MeterFilter, Pipeline, Publisher, Sink, Source};
+use super::{Against, MeterFilter, Pipeline, Publisher, Sink, Source};
 use crate::config::nearest::nearest;
 use crate::config::{EFFECTIVE_TIMEOUT_MIN, Problem, Severity};
 
 /// The longest interval, a day: whoever polls health more rarely has mistaken the unit.
 const INTERVAL_MAX: Duration = Duration::from_secs(86_400);
+
+/// The most sources, the most sinks, and the most publishers of a sink. Each pollster of a source and
+/// each publisher has a thread of its own; a deployment has a handful of each. What is beyond is refused.
+const ITEMS_MAX: usize = 64;
+
+/// Problems told of one file. Whoever mistook it needs no thousand lines to see it; how many more
+/// there are is said.
+const PROBLEMS_MAX: usize = 100;
 
 /// Longer texts are not repeated whole in a message.
 const SHOWN_CHARS_MAX: usize = 60;
@@ -30,11 +39,23 @@ const SOURCE_FIELDS: &[&str] = &[
 const SINK_FIELDS: &[&str] = &["name", "transformers", "publishers"];
 
 /// Collects problems while the tree is read.
-pub(super) struct Reader {
+pub(super) struct Reader<'a> {
     path: PathBuf,
-    /// What is wrong so far.
-    pub(super) problems: Vec<Problem>,
+    against: &'a Against,
+    problems: Vec<Problem>,
+    /// Problems beyond [`PROBLEMS_MAX`], which are only counted, and the worst of them.
+    untold: usize,
+    worst_untold: Severity,
 }
+
+/// What was read, and where it stands.
+struct Placed<T> {
+    value: T,
+    line: Option<usize>,
+}
+
+/// A source, and where its sinks are named.
+type PlacedSource = (Placed<Source>, Vec<Placed<String>>);
 
 /// A map, what to call it, and where it stands.
 struct Fields<'n> {
@@ -64,14 +85,34 @@ impl<'n> Fields<'n> {
             .find(|(key, _)| key.value == name)
             .map_or(self.line, |(key, _)| line_of(key))
     }
+
+    /// `source a: interval`.
+    fn about(&self, name: &str) -> String {
+        format!("{}: {name}", self.title)
+    }
 }
 
-impl Reader {
-    pub(super) fn new(path: &Path) -> Self {
+impl<'a> Reader<'a> {
+    pub(super) fn new(path: &Path, against: &'a Against) -> Self {
         Reader {
             path: path.to_path_buf(),
+            against,
             problems: Vec::new(),
+            untold: 0,
+            worst_untold: Severity::Note,
         }
+    }
+
+    /// What is wrong, in the order of the lines.
+    pub(super) fn finish(mut self) -> Vec<Problem> {
+        self.problems.sort_by_key(|problem| problem.line);
+        if self.untold > 0 {
+            let message = format!("{} more problems are not told", self.untold);
+            let last = self.problems.last().and_then(|problem| problem.line);
+            let problem = Problem::new(self.worst_untold, message);
+            self.problems.push(problem.in_file(&self.path, last));
+        }
+        self.problems
     }
 
     /// Reads the whole tree.
@@ -80,15 +121,18 @@ impl Reader {
         for name in ROOT_FIELDS {
             if fields.get(name).is_none() && matches!(root.value, Kind::Map(_)) {
                 let message = format!("Both sources & sinks are required, found no {name}");
-                self.error(fields.line_of_field(name), None, message);
+                self.error(fields.line_of_field(name), &fields.title, message);
             }
         }
         let sinks = self.each(&fields, "sinks", Self::sink);
         let sources = self.each(&fields, "sources", Self::source);
         self.check_links(&sources, &sinks);
         Pipeline {
-            sources: sources.into_iter().map(|(source, _)| source).collect(),
-            sinks: sinks.into_iter().map(|(sink, _)| sink).collect(),
+            sources: sources
+                .into_iter()
+                .map(|(source, _)| source.value)
+                .collect(),
+            sinks: sinks.into_iter().map(|sink| sink.value).collect(),
         }
     }
 
@@ -97,37 +141,40 @@ impl Reader {
         fields: &Fields<'_>,
         name: &str,
         read: fn(&mut Self, &Node) -> Option<T>,
-    ) -> Vec<(T, Option<usize>)> {
-        let items = self.list(fields, name);
-        items
-            .iter()
-            .filter_map(|node| Some((read(self, node)?, line_of(node))))
-            .collect()
+    ) -> Vec<T> {
+        let items = self.few(fields, name);
+        items.iter().filter_map(|node| read(self, node)).collect()
     }
 
-    fn source(&mut self, node: &Node) -> Option<Source> {
+    fn source(&mut self, node: &Node) -> Option<PlacedSource> {
         let fields = self.named_fields(node, "source", SOURCE_FIELDS)?;
-        Some(Source {
+        let sinks = self.sinks_of(&fields);
+        let source = Source {
             name: self.name(&fields),
             interval: self.interval(&fields),
             meters: self.meters(&fields),
-            resources: self.texts(&fields, "resources"),
-            discovery: self.texts(&fields, "discovery"),
-            sinks: self.sinks_of(&fields),
-        })
+            resources: self.plain_texts(&fields, "resources"),
+            discovery: self.discovery(&fields),
+            sinks: sinks.iter().map(|sink| sink.value.clone()).collect(),
+        };
+        let line = line_of(node);
+        let value = source;
+        Some((Placed { value, line }, sinks))
     }
 
-    fn sink(&mut self, node: &Node) -> Option<Sink> {
+    fn sink(&mut self, node: &Node) -> Option<Placed<Sink>> {
         let fields = self.named_fields(node, "sink", SINK_FIELDS)?;
         self.check_transformers(&fields);
-        Some(Sink {
+        let value = Sink {
             name: self.name(&fields),
             publishers: self.publishers(&fields),
-        })
+        };
+        let line = line_of(node);
+        Some(Placed { value, line })
     }
 
     fn interval(&mut self, fields: &Fields<'_>) -> Duration {
-        let line = fields.line_of_field("interval");
+        let (line, about) = (fields.line_of_field("interval"), fields.about("interval"));
         let Some(node) = fields.get("interval") else {
             self.required(fields, "interval");
             return Duration::ZERO;
@@ -142,49 +189,99 @@ impl Reader {
                 "Invalid interval value: found {}, expected seconds, fractions allowed",
                 shown(node)
             );
-            self.error(line, Some(&fields.title), message);
+            self.error(line, &about, message);
             return Duration::ZERO;
         };
         // What is too small for a Duration is too small to wait for.
         let interval = Duration::try_from_secs_f64(number).unwrap_or(INTERVAL_MAX * 2);
         if number <= 0.0 || interval.is_zero() {
-            let message = format!("Interval value should > 0, found {number}");
-            self.error(line, Some(&fields.title), message);
+            let message = format!("Interval value should > 0, found {}", number_text(number));
+            self.error(line, &about, message);
         } else if interval > INTERVAL_MAX {
             let message = format!(
-                "Invalid interval value: found {number}, expected seconds up to {}",
+                "Invalid interval value: found {}, expected seconds up to {}",
+                number_text(number),
                 INTERVAL_MAX.as_secs()
             );
-            self.error(line, Some(&fields.title), message);
+            self.error(line, &about, message);
         } else if interval < EFFECTIVE_TIMEOUT_MIN {
             let message = format!(
-                "an interval of {number} s is shorter than a silent gateway is waited for, {} s",
+                "an interval of {} s is shorter than a silent gateway is waited for, {} s",
+                number_text(number),
                 EFFECTIVE_TIMEOUT_MIN.as_secs_f64()
             );
-            self.warn(line, Some(&fields.title), message);
+            self.warn(line, &about, message);
         }
         interval
     }
 
     fn meters(&mut self, fields: &Fields<'_>) -> MeterFilter {
-        let before = self.problems.len();
+        let is_told = match fields.get("meters").map(|node| &node.value) {
+            Some(Kind::List(items)) => items
+                .iter()
+                .any(|item| !matches!(item.value, Kind::Text(_))),
+            other => other.is_some(),
+        };
         let meters = self.texts(fields, "meters");
-        MeterFilter::new(&meters).unwrap_or_else(|error| {
-            if self.problems.len() == before {
+        for meter in &meters {
+            self.check_meter(fields, meter);
+        }
+        let names: Vec<String> = meters.into_iter().map(|meter| meter.value).collect();
+        MeterFilter::new(&names).unwrap_or_else(|error| {
+            if !is_told {
                 let line = fields.line_of_field("meters");
-                self.error(line, Some(&fields.title), error.to_string());
+                self.error(line, &fields.about("meters"), error.to_string());
             }
             MeterFilter::everything()
         })
     }
 
-    fn sinks_of(&mut self, fields: &Fields<'_>) -> Vec<String> {
+    /// A name that no pollster yields, whichever namespace it runs in: one file may serve nodes of all
+    /// kinds.
+    fn check_meter(&mut self, fields: &Fields<'_>, meter: &Placed<String>) {
+        let name = meter.value.strip_prefix('!').unwrap_or(&meter.value);
+        let known = &self.against.meters;
+        if name.is_empty() || known.may_hold(name) {
+            return;
+        }
+        let meant = known.nearest(name).map_or_else(String::new, |meant| {
+            format!("; the nearest known one is {meant}")
+        });
+        let message = format!("no pollster of this version yields {}{meant}", plain(name));
+        self.unknown(meter.line, &fields.about("meters"), message);
+    }
+
+    fn discovery(&mut self, fields: &Fields<'_>) -> Vec<String> {
+        let discovery = self.plain_texts(fields, "discovery");
+        if !discovery.is_empty() {
+            let message = "accepted, but without effect in this version";
+            let line = fields.line_of_field("discovery");
+            self.report(
+                Severity::Note,
+                line,
+                &fields.about("discovery"),
+                message.into(),
+            );
+        }
+        discovery
+    }
+
+    fn sinks_of(&mut self, fields: &Fields<'_>) -> Vec<Placed<String>> {
         if fields.has_nothing("sinks") {
             let message = format!("No sink defined in {}", fields.title);
             let line = fields.line_of_field("sinks");
-            self.error(line, Some(&fields.title), message);
+            self.error(line, &fields.about("sinks"), message);
         }
-        self.texts(fields, "sinks")
+        let mut sinks: Vec<Placed<String>> = Vec::new();
+        for sink in self.texts_among(fields, "sinks", Self::few) {
+            if sinks.iter().any(|known| known.value == sink.value) {
+                let message = format!("{} is named twice and used once", plain(&sink.value));
+                self.warn(sink.line, &fields.about("sinks"), message);
+            } else {
+                sinks.push(sink);
+            }
+        }
+        sinks
     }
 
     fn check_transformers(&mut self, fields: &Fields<'_>) {
@@ -201,16 +298,16 @@ impl Reader {
                 "No transformer named {named} loaded: this version has none; leave `transformers:` \
                  empty and derive from the stored samples what it would have made"
             );
-            self.error(line_of(first), Some(&fields.title), message);
+            self.error(line_of(first), &fields.about("transformers"), message);
         }
     }
 
     fn publishers(&mut self, fields: &Fields<'_>) -> Vec<Publisher> {
-        let urls = self.list(fields, "publishers");
+        let urls = self.few(fields, "publishers");
         if fields.has_nothing("publishers") {
             let line = fields.line_of_field("publishers");
             let message = "No publisher specified, expected at least one URL under publishers";
-            self.error(line, Some(&fields.title), message);
+            self.error(line, &fields.about("publishers"), message);
         }
         let mut publishers: Vec<Publisher> = Vec::new();
         for node in urls {
@@ -219,7 +316,7 @@ impl Reader {
             };
             if publishers.contains(&publisher) {
                 let message = format!("{} is named twice and used once", publisher.path());
-                self.warn(line_of(node), Some(&fields.title), message);
+                self.warn(line_of(node), &fields.about("publishers"), message);
             } else {
                 publishers.push(publisher);
             }
@@ -228,57 +325,68 @@ impl Reader {
     }
 
     fn publisher(&mut self, fields: &Fields<'_>, node: &Node) -> Option<Publisher> {
-        let url = self.text(&fields.title, "publishers", node)?;
+        let url = self.text(fields, "publishers", node)?;
+        let (line, about) = (line_of(node), fields.about("publishers"));
         match Publisher::parse(url) {
-            Ok((publisher, surplus)) => {
-                if surplus {
-                    let message = format!("what follows {} is ignored", publisher.path());
-                    self.warn(line_of(node), Some(&fields.title), message);
+            Ok(Found { publisher, ignored }) => {
+                if let Some(ignored) = ignored {
+                    let message = format!("{ignored} behind {}", publisher.path());
+                    self.unknown(
+                        line,
+                        &about,
+                        format!("{message}, expected nothing: it is ignored"),
+                    );
                 }
                 Some(publisher)
             }
             Err(error) => {
-                self.error(line_of(node), Some(&fields.title), error.to_string());
+                self.error(line, &about, error.to_string());
                 None
             }
         }
     }
 
-    fn check_links(
-        &mut self,
-        sources: &[(Source, Option<usize>)],
-        sinks: &[(Sink, Option<usize>)],
-    ) {
-        let sink_names: Vec<&str> = sinks.iter().map(|(sink, _)| sink.name.as_str()).collect();
-        self.check_unique(
-            "sink",
-            sinks.iter().map(|(sink, line)| (&*sink.name, *line)),
-        );
-        self.check_unique(
-            "source",
-            sources.iter().map(|(source, line)| (&*source.name, *line)),
-        );
-        for (source, line) in sources {
-            let title = format!("source {}", source.name);
-            for sink in &source.sinks {
-                if !sink_names.contains(&sink.as_str()) {
-                    let mut message = format!("Dangling sink {sink} from source {}", source.name);
-                    if let Some(meant) = nearest(sink, sink_names.iter().copied()) {
-                        message.push_str(&format!("; the nearest one there is {meant}"));
-                    }
-                    self.error(*line, Some(&title), message);
+    fn check_links(&mut self, sources: &[PlacedSource], sinks: &[Placed<Sink>]) {
+        let sinks: Vec<(&str, Option<usize>)> = sinks
+            .iter()
+            .map(|sink| (&*sink.value.name, sink.line))
+            .collect();
+        let sources_named = sources
+            .iter()
+            .map(|(source, _)| (&*source.value.name, source.line));
+        self.check_unique("sink", sinks.iter().copied());
+        self.check_unique("source", sources_named);
+        for (source, its_sinks) in sources {
+            for sink in its_sinks {
+                if !sinks.iter().any(|(name, _)| *name == sink.value) {
+                    self.dangling(&source.value.name, sink, &sinks);
                 }
             }
         }
-        for (sink, line) in sinks {
-            let used = sources
-                .iter()
-                .any(|(source, _)| source.sinks.contains(&sink.name));
-            if !used && !sink.name.is_empty() {
-                let message = "no source leads here";
-                self.warn(*line, Some(&format!("sink {}", sink.name)), message);
+        for (name, line) in sinks {
+            let mut used = sources.iter().flat_map(|(source, _)| &source.value.sinks);
+            if !name.is_empty() && !used.any(|sink| sink == name) {
+                let title = format!("sink {}", plain(name));
+                self.warn(line, &title, "no source leads here");
             }
         }
+    }
+
+    fn dangling(&mut self, source: &str, sink: &Placed<String>, sinks: &[(&str, Option<usize>)]) {
+        let names = || {
+            sinks
+                .iter()
+                .map(|(name, _)| *name)
+                .filter(|name| !name.is_empty())
+        };
+        let there = match (nearest(&sink.value, names()), names().next()) {
+            (Some(meant), _) => format!("the nearest one there is {}", plain(meant)),
+            (None, Some(first)) => format!("the first one there is {}", plain(first)),
+            (None, None) => "there is none".to_owned(),
+        };
+        let (source, name) = (plain(source), plain(&sink.value));
+        let message = format!("Dangling sink {name} from source {source}; {there}");
+        self.error(sink.line, &format!("source {source}: sinks"), message);
     }
 
     fn check_unique<'n>(
@@ -289,8 +397,9 @@ impl Reader {
         let mut seen: Vec<&str> = Vec::new();
         for (name, line) in names {
             if seen.contains(&name) && !name.is_empty() {
-                let message = format!("Duplicated {what} names: {name}");
-                self.error(line, Some(&format!("{what} {name}")), message);
+                let title = format!("{what} {}", plain(name));
+                let message = format!("Duplicated {what} names: {}", plain(name));
+                self.error(line, &title, message);
             }
             seen.push(name);
         }
@@ -312,9 +421,10 @@ impl Reader {
                     value: Kind::Text(name),
                     ..
                 },
-            )) = name
+            )) =
+                name.filter(|(_, node)| !matches!(&node.value, Kind::Text(name) if name.is_empty()))
             {
-                title = format!("{what} {name}");
+                title = format!("{what} {}", plain(name));
             }
         }
         let is_map = matches!(node.value, Kind::Map(_));
@@ -331,7 +441,7 @@ impl Reader {
                 node.value.words(),
                 known.join(", ")
             );
-            self.error(line_of(node), Some(title), message);
+            self.error(line_of(node), title, message);
             &[]
         };
         for (key, _) in entries {
@@ -340,7 +450,7 @@ impl Reader {
                 if let Some(meant) = nearest(&key.value, known.iter().copied()) {
                     message.push_str(&format!("; the nearest known one is {meant}"));
                 }
-                self.warn(line_of(key), Some(title), message);
+                self.unknown(line_of(key), title, message);
             }
         }
         Fields {
@@ -357,7 +467,7 @@ impl Reader {
                 value: Kind::Text(text),
                 ..
             }) if text.is_empty() => None,
-            Some(node) => match self.text(&fields.title, "name", node) {
+            Some(node) => match self.text(fields, "name", node) {
                 Some(name) => Some(name),
                 None => return String::new(),
             },
@@ -371,14 +481,42 @@ impl Reader {
 
     fn required(&mut self, fields: &Fields<'_>, name: &str) {
         let message = format!("Required field {name} not specified");
-        self.error(fields.line_of_field(name), Some(&fields.title), message);
+        self.error(fields.line_of_field(name), &fields.about(name), message);
     }
 
-    fn texts(&mut self, fields: &Fields<'_>, name: &str) -> Vec<String> {
-        self.list(fields, name)
-            .iter()
-            .filter_map(|node| self.text(&fields.title, name, node).map(str::to_owned))
-            .collect()
+    fn plain_texts(&mut self, fields: &Fields<'_>, name: &str) -> Vec<String> {
+        let texts = self.texts(fields, name);
+        texts.into_iter().map(|text| text.value).collect()
+    }
+
+    fn texts(&mut self, fields: &Fields<'_>, name: &str) -> Vec<Placed<String>> {
+        self.texts_among(fields, name, Self::list)
+    }
+
+    fn texts_among<'n>(
+        &mut self,
+        fields: &Fields<'n>,
+        name: &str,
+        list: fn(&mut Self, &Fields<'n>, &str) -> &'n [Node],
+    ) -> Vec<Placed<String>> {
+        let mut texts = Vec::new();
+        for node in list(self, fields, name) {
+            if let Some(text) = self.text(fields, name, node) {
+                let (value, line) = (text.to_owned(), line_of(node));
+                texts.push(Placed { value, line });
+            }
+        }
+        texts
+    }
+
+    /// A list of which each item has a thread, or leads to one that has.
+    fn few<'n>(&mut self, fields: &Fields<'n>, name: &str) -> &'n [Node] {
+        let items = self.list(fields, name);
+        if items.len() > ITEMS_MAX {
+            let message = format!("found {} {name}, expected {ITEMS_MAX} at most", items.len());
+            self.error(fields.line_of_field(name), &fields.about(name), message);
+        }
+        items.get(..ITEMS_MAX).unwrap_or(items)
     }
 
     fn list<'n>(&mut self, fields: &Fields<'n>, name: &str) -> &'n [Node] {
@@ -394,56 +532,84 @@ impl Reader {
                     capitalised(name),
                     other.value.words()
                 );
-                self.error(line_of(other), Some(&fields.title), message);
+                self.error(line_of(other), &fields.about(name), message);
                 &[]
             }
         }
     }
 
-    fn text<'n>(&mut self, title: &str, name: &str, node: &'n Node) -> Option<&'n str> {
+    fn text<'n>(&mut self, fields: &Fields<'_>, name: &str, node: &'n Node) -> Option<&'n str> {
         if let Kind::Text(text) = &node.value {
             return Some(text);
         }
         let message = format!(
-            "found {} under {name}, expected text; quotes make it text",
+            "found {}, expected text; quotes make it text",
             node.value.words()
         );
-        self.error(line_of(node), Some(title), message);
+        self.error(line_of(node), &fields.about(name), message);
         None
     }
 
-    fn error(&mut self, line: Option<usize>, title: Option<&str>, message: impl Into<String>) {
+    fn error(&mut self, line: Option<usize>, title: &str, message: impl Into<String>) {
         self.report(Severity::Error, line, title, message.into());
     }
 
-    fn warn(&mut self, line: Option<usize>, title: Option<&str>, message: impl Into<String>) {
+    fn warn(&mut self, line: Option<usize>, title: &str, message: impl Into<String>) {
         self.report(Severity::Warning, line, title, message.into());
     }
 
-    fn report(
-        &mut self,
-        severity: Severity,
-        line: Option<usize>,
-        title: Option<&str>,
-        message: String,
-    ) {
-        let mut problem = Problem::new(severity, message).in_file(&self.path, line);
-        problem.option = title.map(str::to_owned);
-        self.problems.push(problem);
+    /// A name that nobody knows: as an unknown option, an error only to whoever wants it to be.
+    fn unknown(&mut self, line: Option<usize>, title: &str, message: String) {
+        let severity = if self.against.strict {
+            Severity::Error
+        } else {
+            Severity::Warning
+        };
+        self.report(severity, line, title, message);
+    }
+
+    fn report(&mut self, severity: Severity, line: Option<usize>, title: &str, message: String) {
+        if self.problems.len() >= PROBLEMS_MAX {
+            self.untold += 1;
+            self.worst_untold = self.worst_untold.max(severity);
+            return;
+        }
+        let problem = Problem::new(severity, message).in_file(&self.path, line);
+        self.problems.push(problem.about(title));
     }
 }
 
 fn shown(node: &Node) -> String {
     match &node.value {
         Kind::Text(text) => quoted(text),
-        Kind::Number(number) => number.to_string(),
+        Kind::Number(number) => number_text(*number),
         other => other.words().to_owned(),
+    }
+}
+
+/// As one writes it; with an exponent where that would be a long row of zeros.
+fn number_text(number: f64) -> String {
+    if number.abs() < 1e15 && number.fract() == 0.0 {
+        number.to_string()
+    } else {
+        format!("{number:?}")
+    }
+}
+
+/// A name as it is, if it is one; otherwise between quotes, and not all of it.
+fn plain(name: &str) -> String {
+    let is_plain = |c: char| !c.is_control() && !c.is_whitespace();
+    if name.chars().all(is_plain) && name.chars().nth(SHOWN_CHARS_MAX).is_none() {
+        name.to_owned()
+    } else {
+        quoted(name)
     }
 }
 
 fn quoted(text: &str) -> String {
     let start: String = text.chars().take(SHOWN_CHARS_MAX).collect();
-    format!("{start:?}")
+    let rest = if start.len() < text.len() { "…" } else { "" };
+    format!("{start:?}{rest}")
 }
 
 fn capitalised(name: &str) -> String {

@@ -3,6 +3,11 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use crate::config::is_host_name;
+use crate::config::nearest::nearest;
+
+/// The longest name of a URL's option that is repeated in a message; Ceilometer's longest has half of
+/// it.
+const OPTION_CHARS_MAX: usize = 32;
 
 /// The port of a URL that names none: the one of Ceilometer's own collector.
 pub const DEFAULT_UDP_PORT: u16 = 4952;
@@ -28,8 +33,10 @@ pub struct UdpTarget {
 /// A URL that is no publisher of this version. Only what can't be a password is repeated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PublisherError {
-    #[error("found the publisher {0}://, expected udp://host:port: this version has no other")]
-    Unknown(String),
+    #[error("found the publisher {0}://, expected udp://host:port: this version publishes {1}")]
+    Foreign(&'static str, &'static str),
+    #[error("found the publisher {0}://, expected udp://host:port: this version has no other{1}")]
+    Unknown(String, &'static str),
     #[error("found no publisher's URL, expected udp://host:port")]
     NoUrl,
     #[error(
@@ -44,24 +51,64 @@ pub(super) enum PublisherError {
     Port(String),
 }
 
+/// The schemes of Ceilometer's other publishers, of any release, and what this version lacks of them.
+const FOREIGN: &[(&str, &str)] = &[
+    ("notifier", NO_QUEUE),
+    ("rpc", NO_QUEUE),
+    ("kafka", "to no message broker"),
+    (
+        "direct",
+        "to no database; the collector stores what comes by UDP",
+    ),
+    (
+        "database",
+        "to no database; the collector stores what comes by UDP",
+    ),
+    ("gnocchi", "to no Gnocchi"),
+    ("zaqar", "to no Zaqar"),
+    ("http", NO_HTTP),
+    ("https", NO_HTTP),
+    (
+        "prometheus",
+        "to no Pushgateway; [agent] http_listen serves its own metrics",
+    ),
+    ("opentelemetryhttp", NO_HTTP),
+    ("opentelemetryhttps", NO_HTTP),
+    ("tcp", "over no TCP"),
+    ("file", "to no file"),
+    ("test", "to no memory of a test"),
+];
+
+const NO_QUEUE: &str = "to no message queue; name the collector by its address";
+const NO_HTTP: &str = "to no HTTP server";
+
+/// A publisher, and what of its URL has no effect.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Where readings go.
+    pub(super) publisher: Publisher,
+    /// Words for what stands behind host and port, if anything does.
+    pub(super) ignored: Option<String>,
+}
+
 impl Publisher {
-    /// Reads a URL; true if something behind host and port is ignored.
-    pub(super) fn parse(url: &str) -> Result<(Self, bool), PublisherError> {
+    /// Reads a URL.
+    pub(super) fn parse(url: &str) -> Result<Found, PublisherError> {
         let (scheme, rest) = match url.split_once("://") {
             Some(parts) => parts,
             // Ceilometer's oldest files have a bare name.
             None => (url, ""),
         };
-        match scheme {
-            "udp" => {
-                let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-                let (authority, surplus) = rest.split_at_checked(end).unwrap_or((rest, ""));
-                let target = UdpTarget::parse(authority)?;
-                Ok((Publisher::Udp(target), !matches!(surplus, "" | "/")))
-            }
-            name if is_scheme(name) => Err(PublisherError::Unknown(name.to_owned())),
-            _ => Err(PublisherError::NoUrl),
+        if scheme != "udp" {
+            return Err(not_ours(scheme));
         }
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, surplus) = rest.split_at_checked(end).unwrap_or((rest, ""));
+        let target = UdpTarget::parse(authority)?;
+        Ok(Found {
+            publisher: Publisher::Udp(target),
+            ignored: ignored(surplus),
+        })
     }
 
     /// What readings call this path.
@@ -126,8 +173,41 @@ fn parse_port(text: &str) -> Result<u16, PublisherError> {
         .ok_or_else(|| PublisherError::Port(text.chars().take(8).collect()))
 }
 
-fn is_scheme(name: &str) -> bool {
-    (1..=16).contains(&name.len()) && name.chars().all(|c| c.is_ascii_lowercase() || c == '+')
+/// Why this is no scheme of ours. A text that isn't even one may be a password and isn't repeated.
+fn not_ours(scheme: &str) -> PublisherError {
+    let lower = scheme.to_ascii_lowercase();
+    if let Some((name, lacking)) = FOREIGN.iter().find(|(name, _)| *name == lower) {
+        return PublisherError::Foreign(name, lacking);
+    }
+    let is_scheme = |c: char| c.is_ascii_lowercase() || c == '+';
+    if !(1..=16).contains(&lower.len()) || !lower.chars().all(is_scheme) {
+        return PublisherError::NoUrl;
+    }
+    let hint = match nearest(&lower, ["udp"]) {
+        Some(_) => "; the nearest known one is udp",
+        None => "",
+    };
+    PublisherError::Unknown(scheme.to_owned(), hint)
+}
+
+/// What stands behind host and port: options have effects at other publishers, none has at ours.
+fn ignored(surplus: &str) -> Option<String> {
+    if matches!(surplus, "" | "/") {
+        return None;
+    }
+    let query = surplus
+        .split('#')
+        .next()
+        .and_then(|before| before.split_once('?'));
+    let name = query.and_then(|(_, query)| query.split(['=', '&']).next());
+    let is_name = |name: &&str| {
+        (1..=OPTION_CHARS_MAX).contains(&name.len())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    Some(match name.filter(is_name) {
+        Some(name) => format!("found the option {name}"),
+        None => "found something".to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -175,30 +255,41 @@ mod tests {
                 port,
                 path: path.into(),
             };
-            assert_eq!(
-                Publisher::parse(url),
-                Ok((Publisher::Udp(target), false)),
-                "{url}"
-            );
+            let found = Found {
+                publisher: Publisher::Udp(target),
+                ignored: None,
+            };
+            assert_eq!(Publisher::parse(url), Ok(found), "{url}");
         }
     }
 
     #[test]
     fn what_follows_host_and_port_is_ignored_and_said() {
-        for url in ["udp://h:1/x", "udp://h:1?a=b", "udp://h:1#x"] {
-            assert!(Publisher::parse(url).unwrap().1, "{url}");
+        for (url, words) in [
+            ("udp://h:1/x", "found something"),
+            ("udp://h:1?a=b", "found the option a"),
+            ("udp://h:1/?copies=2&x=y", "found the option copies"),
+            ("udp://h:1?pass word", "found something"),
+            ("udp://h:1#x", "found something"),
+        ] {
+            let ignored = Publisher::parse(url).unwrap().ignored;
+            assert_eq!(ignored.as_deref(), Some(words), "{url}");
         }
     }
 
     #[test]
     fn other_urls_are_refused_by_name() {
         use PublisherError::*;
+        let near = "; the nearest known one is udp";
         for (url, error) in [
-            ("notifier://", Unknown("notifier".into())),
-            ("notifier://?topic=x", Unknown("notifier".into())),
-            ("rpc", Unknown("rpc".into())),
-            ("file:///var/log/x", Unknown("file".into())),
-            ("gnocchi://u:hunter2@h", Unknown("gnocchi".into())),
+            ("notifier://", Foreign("notifier", NO_QUEUE)),
+            ("notifier://?topic=x", Foreign("notifier", NO_QUEUE)),
+            ("rpc", Foreign("rpc", NO_QUEUE)),
+            ("file:///var/log/x", Foreign("file", "to no file")),
+            ("gnocchi://u:hunter2@h", Foreign("gnocchi", "to no Gnocchi")),
+            ("upd://h", Unknown("upd".into(), near)),
+            ("UDP://h", Unknown("UDP".into(), near)),
+            ("carrier+pigeon://h", Unknown("carrier+pigeon".into(), "")),
             ("hunter2@h", NoUrl),
             ("", NoUrl),
             ("udp", Host),
@@ -223,8 +314,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_path_is_a_url_of_itself(url in "udp://([a-z]{1,5}|10\\.0\\.0\\.[0-9]|\\[fd00::[1-9]\\])(:[1-9][0-9]{0,3})?") {
-            let (publisher, _) = Publisher::parse(&url).unwrap();
-            prop_assert_eq!(Publisher::parse(publisher.path()), Ok((publisher.clone(), false)));
+            let found = Publisher::parse(&url).unwrap();
+            prop_assert_eq!(Publisher::parse(found.publisher.path()), Ok(found));
         }
 
         #[test]

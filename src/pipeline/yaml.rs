@@ -14,6 +14,9 @@ const DEPTH_MAX: usize = 16;
 /// file with more is refused.
 const NODES_MAX: usize = 20_000;
 
+/// The reader's own words about what is no YAML are a sentence; what is longer is cut.
+const SHOWN_CHARS_MAX: usize = 200;
+
 /// A value and where it stands.
 pub(super) type Node = Spanned<Kind>;
 
@@ -73,10 +76,22 @@ pub(super) fn read(text: &str) -> Result<Node, Unreadable> {
         line: error
             .location()
             .and_then(|location| usize::try_from(location.line()).ok()),
-        message: error
-            .without_snippet()
-            .render_with_formatter(&serde_saphyr::UserMessageFormatter),
+        message: one_line(
+            &error
+                .without_snippet()
+                .render_with_formatter(&serde_saphyr::UserMessageFormatter),
+        ),
     })
+}
+
+/// The words of the YAML reader, which may repeat a key of any length and with any characters.
+fn one_line(message: &str) -> String {
+    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    message
+        .chars()
+        .take(SHOWN_CHARS_MAX)
+        .map(printable)
+        .collect()
 }
 
 impl<'de> Deserialize<'de> for Kind {

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use crate::config::{ComputeSettings, Namespace, PluginSettings, PluginSpec, Settings};
 use crate::events::Counts;
 use crate::model::{FailReason, Metadata, Meter, Sample, UtcTime, Value, Volume, meters};
-use crate::pipeline::{MeterFilter, matches, may_match_below};
+use crate::pipeline::{KnownMeters, MeterFilter};
 
 /// What a pollster is built from.
 #[derive(Debug, Clone)]
@@ -270,6 +270,16 @@ pub fn listed(settings: &Settings) -> impl Iterator<Item = Listed<'_>> {
         .chain(plugins.map(Listed::Plugin))
 }
 
+/// Every meter that an agent with these plug-ins may yield, in whichever namespace.
+pub fn known_meters(plugins: &[PluginSpec]) -> KnownMeters {
+    let failed = meters::POLLSTER_FAILED;
+    let built_in = TABLE.iter().flat_map(|entry| entry.meters).chain([&failed]);
+    KnownMeters::new(
+        built_in.map(|meter| meter.name.as_ref()),
+        plugins.iter().map(|spec| spec.name.as_str()),
+    )
+}
+
 impl<'a> Listed<'a> {
     /// Its name: in logs, metrics and `pollster.failed`.
     pub fn name(self) -> &'a str {
@@ -284,19 +294,6 @@ impl<'a> Listed<'a> {
         match self {
             Listed::BuiltIn(entry) => entry.meters.iter().any(|meter| wanted.wants(&meter.name)),
             Listed::Plugin(spec) => wanted.may_want(&spec.name),
-        }
-    }
-
-    /// Whether a name or wildcard of a source may stand for a meter of its.
-    pub fn may_yield(self, pattern: &str) -> bool {
-        match self {
-            Listed::BuiltIn(entry) => {
-                let mut meters = entry.meters.iter();
-                meters.any(|meter| matches(pattern, &meter.name))
-            }
-            Listed::Plugin(spec) => {
-                matches(pattern, &spec.name) || may_match_below(pattern, &spec.name)
-            }
         }
     }
 

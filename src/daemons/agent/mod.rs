@@ -26,12 +26,12 @@ use super::{
 use crate::clock;
 use crate::config::{Problem, Problems, Purpose, Settings, Severity};
 use crate::events::AgentEvents;
-use crate::model::{Secret, Shared, meters};
-use crate::pipeline::{Emitter, Pipeline, Source};
+use crate::model::{Secret, Shared};
+use crate::pipeline::{Against, Emitter, Pipeline, Source};
 use crate::pollsters::ping::round::PROBES_MAX;
 use crate::pollsters::schedule::Schedule;
 use crate::pollsters::storage::{SharedMemory, names};
-use crate::pollsters::{Context, Listed, Pollster, TABLE, listed};
+use crate::pollsters::{Context, Listed, Pollster, known_meters, listed};
 use crate::publisher::Signing;
 use crate::web::Health;
 
@@ -484,22 +484,17 @@ pub(super) fn pollsters_of<'a>(
 /// Reads the pipeline, and finds meters in it that nobody polls and more probes than a round can
 /// have: here, because only here both the pollsters and the files are known. Gives back what is odd
 /// about it as well.
-pub(super) fn load_pipeline(settings: &Settings) -> Result<(Pipeline, Vec<Problem>), DaemonError> {
-    let (mut pipeline, mut warnings) = files::load_pipeline(&settings.pipeline_cfg_file)?;
+pub(super) fn load_pipeline(
+    settings: &Settings,
+    strict: bool,
+) -> Result<(Pipeline, Vec<Problem>), DaemonError> {
+    let against = Against {
+        meters: known_meters(&settings.plugins.pollsters),
+        strict,
+    };
+    let path = &settings.pipeline_cfg_file;
+    let (mut pipeline, mut warnings) = files::load_pipeline(path, &against)?;
     warnings.extend(hosts::add(settings, &mut pipeline)?);
-    // Of every namespace: one file may serve nodes of all kinds.
-    let built_in = TABLE.iter().map(Listed::BuiltIn);
-    let own = settings.plugins.pollsters.iter().map(Listed::Plugin);
-    let all: Vec<Listed<'_>> = built_in.chain(own).collect();
-    for name in pipeline.meter_names() {
-        if !all.iter().any(|pollster| pollster.may_yield(name))
-            && name != meters::POLLSTER_FAILED.name
-        {
-            let message = format!("no pollster of this version yields {name}");
-            let problem = Problem::new(Severity::Warning, message);
-            warnings.push(problem.in_file(&settings.pipeline_cfg_file, None));
-        }
-    }
     let probes = settings.compute.gateways.len() * usize::from(settings.compute.ping_count);
     if probes > PROBES_MAX {
         let message = format!(
