@@ -244,7 +244,7 @@ fn rounds_probes_and_readings_add_up() {
     let steady = series(&scrape)
         .into_iter()
         .filter(|name| !name.contains("pollster_failed"));
-    assert_eq!(steady.count(), 13 + 2 * 29 + 11 + 8 + 1 + 2 * 3);
+    assert_eq!(steady.count(), 20 + 2 * 29 + 11 + 8 + 1 + 2 * 3);
     assert_eq!(
         sum(&scrape, "state_saves_total", "done"),
         1,
@@ -294,7 +294,7 @@ fn nothing_that_a_peer_sends_makes_a_series() {
     let site = Site::new();
     let _collector = site.collector();
     let before = series(&site.scrape(Daemon::Collector));
-    assert_eq!(before.len(), 88, "docs/metrics.md says how many there are");
+    assert_eq!(before.len(), 95, "docs/metrics.md says how many there are");
     for n in 0..HOSTS {
         // Authentic, and each of a host, a meter and a resource of its own.
         let host = format!("host-{n}\"}}\n");

@@ -246,7 +246,7 @@ impl Reloader {
 /// Reads files, and doesn't wait for ever.
 struct Loader {
     requests: SyncSender<Request>,
-    /// One count for each thread that lives, and one for the loader.
+    /// One count for each thread that is at work, and one for the loader.
     alive: Arc<()>,
 }
 
@@ -272,9 +272,11 @@ impl Loader {
         std::thread::Builder::new()
             .name("config-load".to_owned())
             .spawn(move || {
-                let is_late = sender.send(work()).is_err();
+                let done = work();
+                // Before anybody learns of it: a thread that is through hangs no more, however long it
+                // takes to end.
                 drop(alive);
-                if is_late {
+                if sender.send(done).is_err() {
                     let _ = requests.try_send(Request::Late);
                 }
             })
