@@ -20,6 +20,7 @@ use ceilometer_ha::events::{
 use ceilometer_ha::model::{
     FailReason, GatewayStatus, INSTANCE_STATES, Metadata, Meter, Sample, UtcTime, Volume, meters,
 };
+use ceilometer_ha::pipeline::keys::{KEYS, Of};
 use ceilometer_ha::storage::RowRefusal;
 use ceilometer_ha::wire::Refusal;
 use ceilometer_ha::{pipeline, pollsters};
@@ -708,6 +709,28 @@ fn options_are_those_of_the_table() {
         &[
             ("read", options_with(Effect::Read)),
             ("ignored", options_with(Effect::Ignored)),
+        ],
+    );
+}
+
+#[test]
+fn keys_of_the_pipeline_are_those_of_the_table() {
+    let part = |of: Of| {
+        let keys = KEYS.iter().filter(|key| key.of == of);
+        let rows = keys.map(|key| {
+            assert!(key.help.ends_with('.') && !key.help.contains("  "));
+            let cells = [key.takes, key.without, key.since, key.help];
+            let [takes, without, since, help] = cells.map(str::to_owned);
+            [code(key.name), takes, without, since, help]
+        });
+        table(["key", "takes", "without it", "since", "what it is"], rows)
+    };
+    hold(
+        "docs/pipeline.md",
+        &[
+            ("file", part(Of::File)),
+            ("source", part(Of::Source)),
+            ("sink", part(Of::Sink)),
         ],
     );
 }

@@ -31,12 +31,12 @@ pub(super) async fn serve(address: Option<SocketAddr>, health: Arc<dyn Health>) 
     let listener = match TcpListener::bind(address).await {
         Ok(listener) => listener,
         Err(error) => {
-            tracing::error!(%address, %error, "no /healthz and /metrics: the address can't be bound");
+            tracing::error!(%address, %error, "no /healthz, /readyz and /metrics: the address can't be bound");
             return;
         }
     };
     if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, "serving /healthz and /metrics");
+        tracing::info!(%address, "serving /healthz, /readyz and /metrics");
     }
     if let Err(error) = axum::serve(Limited::new(listener), web::router(health)).await {
         tracing::error!(%address, %error, "serving HTTP ended");

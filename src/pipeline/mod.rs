@@ -9,6 +9,7 @@ use crate::config::{FILE_BYTES_MAX, Problem, Problems, Severity, settle};
 
 mod difference;
 mod emit;
+pub mod keys;
 mod known;
 mod meters;
 mod reader;

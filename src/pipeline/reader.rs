@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_saphyr::Spanned;
 
+use super::keys::{Of, names};
 use super::target::Found;
 use super::yaml::{Kind, Node, line_of};
 use super::{Against, MeterFilter, Pipeline, Publisher, Sink, Source};
@@ -26,17 +27,6 @@ const PROBLEMS_MAX: usize = 100;
 
 /// Longer texts are not repeated whole in a message.
 const SHOWN_CHARS_MAX: usize = 60;
-
-const ROOT_FIELDS: &[&str] = &["sources", "sinks"];
-const SOURCE_FIELDS: &[&str] = &[
-    "name",
-    "interval",
-    "meters",
-    "resources",
-    "discovery",
-    "sinks",
-];
-const SINK_FIELDS: &[&str] = &["name", "transformers", "publishers"];
 
 /// Collects problems while the tree is read.
 pub(super) struct Reader<'a> {
@@ -117,8 +107,9 @@ impl<'a> Reader<'a> {
 
     /// Reads the whole tree.
     pub(super) fn pipeline(&mut self, root: &Node) -> Pipeline {
-        let fields = self.fields(root, "pipeline", ROOT_FIELDS);
-        for name in ROOT_FIELDS {
+        let both = names(Of::File);
+        let fields = self.fields(root, "pipeline", &both);
+        for name in both {
             if fields.get(name).is_none() && matches!(root.value, Kind::Map(_)) {
                 let message = format!("Both sources & sinks are required, found no {name}");
                 self.error(fields.line_of_field(name), &fields.title, message);
@@ -147,7 +138,7 @@ impl<'a> Reader<'a> {
     }
 
     fn source(&mut self, node: &Node) -> Option<PlacedSource> {
-        let fields = self.named_fields(node, "source", SOURCE_FIELDS)?;
+        let fields = self.named_fields(node, "source", &names(Of::Source))?;
         let sinks = self.sinks_of(&fields);
         let source = Source {
             name: self.name(&fields),
@@ -163,7 +154,7 @@ impl<'a> Reader<'a> {
     }
 
     fn sink(&mut self, node: &Node) -> Option<Placed<Sink>> {
-        let fields = self.named_fields(node, "sink", SINK_FIELDS)?;
+        let fields = self.named_fields(node, "sink", &names(Of::Sink))?;
         self.check_transformers(&fields);
         let value = Sink {
             name: self.name(&fields),
