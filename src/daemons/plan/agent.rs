@@ -60,7 +60,9 @@ pub(super) fn print(settings: &Settings, pipeline: &Pipeline) -> Result<(), Daem
         }
     }
     if let Some(address) = settings.agent.http_listen {
-        output::line(format_args!("serves /healthz, /readyz and /metrics on {address}"))?;
+        output::line(format_args!(
+            "serves /healthz, /readyz and /metrics on {address}"
+        ))?;
     }
     Ok(())
 }

@@ -27,7 +27,9 @@ pub(super) fn print(settings: &CollectorSettings) -> Result<(), DaemonError> {
         "stores up to {batch_size} messages at once, after {batch_timeout:?} at the latest"
     ))?;
     if let Some(address) = http_listen {
-        output::line(format_args!("serves /healthz, /readyz and /metrics on {address}"))?;
+        output::line(format_args!(
+            "serves /healthz, /readyz and /metrics on {address}"
+        ))?;
     }
     Ok(())
 }
