@@ -225,15 +225,21 @@ impl Hypervisor {
     /// Presses a key of the guest's, which its boot sector waits for. A guest that the key ends may
     /// be gone before its monitor has answered: what came of the key is for the caller to see.
     pub fn press(&self, name: &str, key: Key) {
-        let mut command = self.virsh_command(&["send-key", name, key.code()]);
-        let output = run_unchecked(&mut command);
-        let said = String::from_utf8_lossy(&output.stderr);
         let ended = [
             "Unable to read from monitor",
             "End of file from qemu monitor",
         ];
+        self.virsh_unless(&["send-key", name, key.code()], &ended);
+    }
+
+    /// Runs virsh, which must succeed or fail with one of these words.
+    #[track_caller]
+    fn virsh_unless(&self, arguments: &[&str], words: &[&str]) {
+        let mut command = self.virsh_command(arguments);
+        let output = run_unchecked(&mut command);
+        let said = String::from_utf8_lossy(&output.stderr);
         assert!(
-            output.status.success() || ended.iter().any(|end| said.contains(end)),
+            output.status.success() || words.iter().any(|word| said.contains(word)),
             "{command:?} failed: {said}"
         );
     }
@@ -328,9 +334,16 @@ impl Hypervisor {
         process
     }
 
+    /// Lets a slow migration end. The bandwidth alone may be enough, and the guest gone before it is
+    /// allowed a longer pause.
     pub fn hurry_migration(&self, name: &str) {
         self.virsh(&["migrate-setspeed", name, "1000"]);
-        self.virsh(&["migrate-setmaxdowntime", name, "5000"]);
+        let over = [
+            "domain is not running",
+            "domain is not being migrated",
+            "failed to get domain",
+        ];
+        self.virsh_unless(&["migrate-setmaxdowntime", name, "5000"], &over);
     }
 
     fn migration(&self, name: &str, to: &Hypervisor, keep: bool) -> Command {
