@@ -208,11 +208,8 @@ impl Pollster for HostsPollster {
             return round_failed(FailReason::NoHosts);
         }
         let void = self.probe(&mut looks, first_seq);
-        let mut probes = Probes::default();
-        for look in &looks {
-            let asked = self.plan.count;
-            counted::add(&mut probes, asked, look.tally.as_ref(), void.is_some());
-        }
+        let tallies = looks.iter().map(|look| look.tally.as_ref());
+        let probes = counted::of_round(self.plan.count, tallies, void.is_some());
         if let Some(reason) = void {
             self.probes = probes;
             return round_failed(reason);

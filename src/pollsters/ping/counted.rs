@@ -4,8 +4,21 @@
 use super::round::Tally;
 use crate::events::{ProbeResult, Probes};
 
-/// Adds the probes of one target, of which `asked` were due; None if none could be tried.
-pub fn add(probes: &mut Probes, asked: u16, tally: Option<&Tally>, is_void: bool) {
+/// The probes of a round: `asked` were due for each target, and a tally is None where none could be
+/// tried.
+pub fn of_round<'t>(
+    asked: u16,
+    tallies: impl Iterator<Item = Option<&'t Tally>>,
+    is_void: bool,
+) -> Probes {
+    let mut probes = Probes::default();
+    for tally in tallies {
+        add(&mut probes, asked, tally, is_void);
+    }
+    probes
+}
+
+fn add(probes: &mut Probes, asked: u16, tally: Option<&Tally>, is_void: bool) {
     let asked = u32::from(asked);
     if is_void {
         probes.add(ProbeResult::Void, asked);
@@ -49,8 +62,7 @@ mod tests {
     use ProbeResult::{Answered, LocalPathLost, NotSent, Silent, Unreachable, Void};
 
     fn counted(tally: Option<Tally>, is_void: bool) -> Vec<(ProbeResult, u64)> {
-        let mut probes = Probes::default();
-        add(&mut probes, 4, tally.as_ref(), is_void);
+        let probes = of_round(4, std::iter::once(tally.as_ref()), is_void);
         let all = ProbeResult::ALL
             .iter()
             .map(|result| (*result, probes.of(*result)));

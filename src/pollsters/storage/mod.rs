@@ -261,13 +261,10 @@ impl Pollster for StoragePollster {
             )];
         }
         let first_seq = self.numbers.take(self.plan, self.settings.gateways.len());
-        let mut probes = Probes::default();
         let mut targets = self.targets();
         let void = self.probe(&mut targets, first_seq);
-        for target in &targets {
-            let asked = self.plan.count;
-            counted::add(&mut probes, asked, target.tally.as_ref(), void.is_some());
-        }
+        let tallies = targets.iter().map(|target| target.tally.as_ref());
+        let probes = counted::of_round(self.plan.count, tallies, void.is_some());
         if let Some(reason) = void {
             self.probes = probes;
             return vec![failed(&self.host, VERDICT, reason, clock::utc())];
