@@ -1,73 +1,47 @@
-//! Making the tables: in a fresh file, or beside those of a Ceilometer that is taken over.
+//! Making the tables: in a fresh database, or beside those of a Ceilometer that is taken over.
 
-use std::path::Path;
+use sqlx::SqlStr;
 
-use sqlx::sqlite::SqliteConnection;
-use sqlx::{Connection, raw_sql};
-
-use super::connect;
+use super::engine::{Access, Session, Target};
 use super::error::{StoreError, during};
-use super::schema::{self, MIGRATE_VERSION, MIGRATIONS, Migration, NEEDED_COLUMNS};
+use super::link::{ask, run};
+use super::schema::{self, MIGRATE_VERSION, MIGRATIONS, NEEDED_COLUMNS};
+use super::sql;
 
-/// Who may read a database file that we create: its owner and group, as far as the umask lets them.
-const FILE_MODE: u32 = 0o640;
-
-/// Brings a database to this build's schema, all of it or nothing; says what was done.
-pub(crate) async fn dbsync(path: &Path) -> Result<Vec<String>, StoreError> {
+/// Brings a database to this build's schema, all of it or nothing where the engine can undo making
+/// tables; says what was done.
+pub(crate) async fn dbsync(target: &Target) -> Result<Vec<String>, StoreError> {
     let mut done = Vec::new();
-    if !connect::exists(path).await? {
-        create_file(path).await?;
-        done.push(format!(
-            "created database file {} (mode {FILE_MODE:04o})",
-            path.display()
-        ));
-    }
-    let mut conn = connect::connect(path).await?;
-    done.extend(migrate(&mut conn).await?);
-    conn.close()
-        .await
-        .map_err(during("closing the database after dbsync"))?;
+    let mut session = target.connect(Access::Migrate, &mut done).await?;
+    done.extend(migrate(&mut *session).await?);
+    session.close().await;
     Ok(done)
 }
 
-async fn create_file(path: &Path) -> Result<(), StoreError> {
-    tokio::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(FILE_MODE)
-        .open(path)
-        .await
-        .map(|_| ())
-        .map_err(|source| StoreError::File {
-            operation: "creating the database file",
-            path: path.to_owned(),
-            source,
-        })
-}
-
-async fn migrate(conn: &mut SqliteConnection) -> Result<Vec<String>, StoreError> {
-    let mut tx = conn
-        .begin_with("BEGIN IMMEDIATE")
+async fn migrate(session: &mut dyn Session) -> Result<Vec<String>, StoreError> {
+    session
+        .begin_write()
         .await
         .map_err(during("beginning dbsync"))?;
     let mut done = Vec::new();
-    let version = connect::version(&mut tx).await?;
+    let version = schema::version(session).await?;
     let known = schema::latest();
     if let Some(found) = version
         && found > known
     {
         return Err(StoreError::NewerSchema { found, known });
     }
-    done.extend(ceilometer_tables(&mut tx).await?);
-    let pending = MIGRATIONS
-        .iter()
-        .filter(|migration| version.is_none_or(|version| migration.version > version));
-    for migration in pending {
-        apply(&mut tx, migration).await?;
-        let Migration { version, what, .. } = migration;
-        done.push(format!("brought ha tables to version {version}: {what}"));
+    done.extend(ceilometer_tables(session).await?);
+    for ((to, what), text) in MIGRATIONS.iter().zip(session.dialect().migrations) {
+        if version.is_none_or(|version| *to > version) {
+            apply(session, *to, what, text).await?;
+            done.push(format!("brought ha tables to version {to}: {what}"));
+        }
     }
-    tx.commit().await.map_err(during("committing dbsync"))?;
+    session
+        .commit()
+        .await
+        .map_err(during("committing dbsync"))?;
     if done.is_empty() {
         done.push(format!(
             "nothing to do: ha tables are at version {known}, Ceilometer's at {MIGRATE_VERSION}"
@@ -77,56 +51,64 @@ async fn migrate(conn: &mut SqliteConnection) -> Result<Vec<String>, StoreError>
 }
 
 /// Makes Ceilometer's tables, or makes sure that those that are there are what we know.
-async fn ceilometer_tables(conn: &mut SqliteConnection) -> Result<Option<String>, StoreError> {
-    if !has_any_needed_table(conn).await? {
-        raw_sql(schema::CEILOMETER)
-            .execute(&mut *conn)
+async fn ceilometer_tables(session: &mut dyn Session) -> Result<Option<String>, StoreError> {
+    if !has_any_needed_table(session).await? {
+        session
+            .execute_all(SqlStr::from_static(session.dialect().ceilometer))
             .await
             .map_err(during("creating Ceilometer's tables"))?;
-        sqlx::query(schema::PUT_MIGRATE_VERSION)
-            .bind(MIGRATE_VERSION)
-            .execute(conn)
-            .await
-            .map_err(during("writing migrate_version"))?;
+        let version = vec![MIGRATE_VERSION.into()];
+        run(
+            session,
+            sql::PUT_MIGRATE_VERSION,
+            version,
+            "writing migrate_version",
+        )
+        .await?;
         return Ok(Some(format!(
             "created Ceilometer's tables (migrate_version {MIGRATE_VERSION})"
         )));
     }
-    check_migrate_version(conn).await?;
+    check_migrate_version(session).await?;
     for (table, columns) in NEEDED_COLUMNS {
-        check_columns(conn, table, columns).await?;
+        check_columns(session, table, columns).await?;
     }
-    let taken_over = connect::version(conn).await?.is_none();
+    let taken_over = schema::version(session).await?.is_none();
     Ok(taken_over.then(|| {
         format!("took over Ceilometer's tables (migrate_version {MIGRATE_VERSION}) with their data")
     }))
 }
 
-async fn has_any_needed_table(conn: &mut SqliteConnection) -> Result<bool, StoreError> {
-    if connect::has_table(conn, "migrate_version").await? {
-        return Ok(true);
-    }
-    for (table, _) in NEEDED_COLUMNS {
-        if connect::has_table(conn, table).await? {
+async fn has_any_needed_table(session: &mut dyn Session) -> Result<bool, StoreError> {
+    let mut needed = NEEDED_COLUMNS
+        .iter()
+        .map(|(table, _)| *table)
+        .collect::<Vec<_>>();
+    needed.push("migrate_version");
+    for table in needed {
+        if schema::has_table(session, table).await? {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-async fn check_migrate_version(conn: &mut SqliteConnection) -> Result<(), StoreError> {
-    if !connect::has_table(conn, "migrate_version").await? {
+async fn check_migrate_version(session: &mut dyn Session) -> Result<(), StoreError> {
+    if !schema::has_table(session, "migrate_version").await? {
         return Err(StoreError::Foreign(
             "it has tables but no migrate_version".to_owned(),
         ));
     }
-    let found: Option<i64> = sqlx::query_scalar(schema::GET_MIGRATE_VERSION)
-        .fetch_optional(conn)
-        .await
-        .map_err(during("reading migrate_version"))?;
-    match found {
-        Some(MIGRATE_VERSION) => Ok(()),
-        Some(found) => Err(StoreError::Foreign(format!(
+    let found: Vec<(i64,)> = ask(
+        session,
+        sql::GET_MIGRATE_VERSION,
+        vec![],
+        "reading migrate_version",
+    )
+    .await?;
+    match found.first() {
+        Some((MIGRATE_VERSION,)) => Ok(()),
+        Some((found,)) => Err(StoreError::Foreign(format!(
             "its migrate_version is {found}, ours is {MIGRATE_VERSION}"
         ))),
         None => Err(StoreError::Foreign(
@@ -136,18 +118,21 @@ async fn check_migrate_version(conn: &mut SqliteConnection) -> Result<(), StoreE
 }
 
 async fn check_columns(
-    conn: &mut SqliteConnection,
+    session: &mut dyn Session,
     table: &str,
     columns: &[&str],
 ) -> Result<(), StoreError> {
-    let found: Vec<String> = sqlx::query_scalar("SELECT name FROM pragma_table_info(?)")
-        .bind(table)
-        .fetch_all(conn)
-        .await
-        .map_err(during("reading the columns of Ceilometer's tables"))?;
+    let text = session.dialect().columns;
+    let found: Vec<(String,)> = ask(
+        session,
+        text,
+        vec![table.into()],
+        "reading the columns of Ceilometer's tables",
+    )
+    .await?;
     match columns
         .iter()
-        .find(|column| !found.iter().any(|name| name == *column))
+        .find(|column| !found.iter().any(|(name,)| name == *column))
     {
         None => Ok(()),
         Some(missing) => Err(StoreError::Foreign(format!(
@@ -156,20 +141,22 @@ async fn check_columns(
     }
 }
 
-async fn apply(conn: &mut SqliteConnection, migration: &Migration) -> Result<(), StoreError> {
-    raw_sql(schema::VERSIONS)
-        .execute(&mut *conn)
+async fn apply(
+    session: &mut dyn Session,
+    version: i64,
+    what: &'static str,
+    text: &'static str,
+) -> Result<(), StoreError> {
+    session
+        .execute_all(SqlStr::from_static(session.dialect().versions))
         .await
         .map_err(during("creating ha_schema"))?;
-    raw_sql(migration.sql)
-        .execute(&mut *conn)
+    session
+        .execute_all(SqlStr::from_static(text))
         .await
         .map_err(during("applying a migration of the ha tables"))?;
-    sqlx::query(schema::PUT_VERSION)
-        .bind(migration.version)
-        .bind(migration.what)
-        .execute(conn)
-        .await
-        .map_err(during("writing ha_schema"))?;
+    let text = session.dialect().put_version;
+    let binds = vec![version.into(), what.into()];
+    run(session, text, binds, "writing ha_schema").await?;
     Ok(())
 }

@@ -10,12 +10,12 @@ pub enum StoreError {
     /// The connection is no URL of a kind that we know. It isn't shown: it may hold a password.
     #[error("database connection: {0}")]
     Connection(&'static str),
-    /// The database file is not there.
-    #[error("database {} does not exist: run ceilometer-collector-ha dbsync", .0.display())]
-    NoDatabase(PathBuf),
+    /// The database is not there.
+    #[error("database {0} does not exist: run ceilometer-collector-ha dbsync")]
+    NoDatabase(String),
     /// The file is there, our tables aren't.
-    #[error("database {} has no ha tables yet: run ceilometer-collector-ha dbsync", .0.display())]
-    NoSchema(PathBuf),
+    #[error("database {0} has no ha tables yet: run ceilometer-collector-ha dbsync")]
+    NoSchema(String),
     /// Our tables are those of an older version.
     #[error(
         "database schema is at version {found}, this build needs {known}: run ceilometer-collector-ha dbsync"

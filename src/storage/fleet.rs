@@ -2,11 +2,9 @@
 
 use std::fmt::Display;
 
-use sqlx::Connection;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{FromRow, Row as _};
-
+use super::engine::{Found, FromFound, Session};
 use super::error::{StoreError, during};
+use super::link::{ask, now};
 use super::seen::SeqSet;
 use super::{json, sql};
 use crate::model::{PathRow, RoundRow, StateRow, UtcTime};
@@ -25,29 +23,36 @@ pub struct Fleet {
 }
 
 /// Reads the tables in one snapshot.
-pub(crate) async fn read(conn: &mut SqliteConnection) -> Result<Fleet, StoreError> {
-    let mut tx = conn
-        .begin()
+pub(crate) async fn read(session: &mut dyn Session) -> Result<Fleet, StoreError> {
+    session
+        .begin_read()
         .await
         .map_err(during("beginning to read the fleet's state"))?;
-    let states: Vec<RawState> = sqlx::query_as(sql::FLEET_STATES)
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(during("reading the fleet's state"))?;
-    let paths: Vec<(String, String, i64)> = sqlx::query_as(sql::FLEET_PATHS)
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(during("reading the fleet's paths"))?;
-    let rounds: Vec<RawRound> = sqlx::query_as(sql::FLEET_ROUNDS)
-        .fetch_all(&mut *tx)
-        .await
-        .map_err(during("reading the fleet's rounds"))?;
+    let states: Vec<RawState> = ask(
+        session,
+        sql::FLEET_STATES,
+        vec![],
+        "reading the fleet's state",
+    )
+    .await?;
+    let paths: Vec<(String, String, i64)> = ask(
+        session,
+        sql::FLEET_PATHS,
+        vec![],
+        "reading the fleet's paths",
+    )
+    .await?;
+    let rounds: Vec<RawRound> = ask(
+        session,
+        sql::FLEET_ROUNDS,
+        vec![],
+        "reading the fleet's rounds",
+    )
+    .await?;
     // Last, so that nothing in the snapshot is younger than it.
-    let now: i64 = sqlx::query_scalar(sql::NOW)
-        .fetch_one(&mut *tx)
-        .await
-        .map_err(during("reading the database's clock"))?;
-    tx.commit()
+    let now = now(session).await?;
+    session
+        .commit()
         .await
         .map_err(during("ending to read the fleet's state"))?;
     Ok(Fleet {
@@ -76,20 +81,20 @@ struct RawState {
     paths: String,
 }
 
-impl FromRow<'_, SqliteRow> for RawState {
-    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+impl FromFound for RawState {
+    fn from_found(found: Found<'_>) -> Result<Self, sqlx::Error> {
         Ok(RawState {
-            observer: row.try_get("observer")?,
-            meter: row.try_get("meter")?,
-            resource_id: row.try_get("resource_id")?,
-            epoch: row.try_get("epoch")?,
-            seq: row.try_get("seq")?,
-            volume: row.try_get("volume")?,
-            quality: row.try_get("quality")?,
-            observed_at: row.try_get("observed_at")?,
-            received_at: row.try_get("received_at")?,
-            metadata: row.try_get("metadata")?,
-            paths: row.try_get("paths")?,
+            observer: found.get(0)?,
+            meter: found.get(1)?,
+            resource_id: found.get(2)?,
+            epoch: found.get(3)?,
+            seq: found.get(4)?,
+            volume: found.get(5)?,
+            quality: found.get(6)?,
+            observed_at: found.get(7)?,
+            received_at: found.get(8)?,
+            metadata: found.get(9)?,
+            paths: found.get(10)?,
         })
     }
 }

@@ -3,9 +3,10 @@
 
 use std::collections::HashMap;
 
-use super::error::{StoreError, during};
+use super::error::StoreError;
+use super::link::{ask, read, run, write};
 use super::rows::{self, MetadataValue, ResourceKey, Row};
-use super::sql;
+use super::sql::{self, Dialect};
 use super::statements::{Binds, Filled, nth, numbered, statements};
 use super::writer::Pass;
 use crate::model::{ReceivedMeter, UtcTime};
@@ -20,20 +21,21 @@ impl Pass<'_> {
             .map(|row| Ok((self.meter_id(row)?, self.resource_id(row)?)))
             .collect::<Result<_, StoreError>>()?;
         let lines: Vec<_> = new.iter().zip(ids).collect();
-        let recorded_at = UtcTime::from_unix_micros(self.now).to_sql_text();
+        let moment = self.dialect.moment;
+        let recorded_at = moment(UtcTime::from_unix_micros(self.now));
         let samples = statements(&sql::PUT_SAMPLES, &lines, |binds, (row, ids)| {
-            let (meter_id, resource_id) = ids;
+            let (meter_id, resource_id) = *ids;
             let received = row.received;
             binds
                 .put(meter_id)
                 .put(resource_id)
                 .put(received.volume)
-                .put(received.timestamp.map(UtcTime::to_sql_text))
-                .put(&recorded_at)
+                .put(received.timestamp.map(moment))
+                .put(recorded_at.as_str())
                 .put(&received.signature)
                 .put(&received.message_id);
         });
-        self.write(samples, "storing samples").await?;
+        write(self.session, samples, "storing samples").await?;
         Ok(())
     }
 
@@ -50,24 +52,23 @@ impl Pass<'_> {
 
     async fn find_or_put_meter(&mut self, meter: &ReceivedMeter) -> Result<i64, StoreError> {
         let ReceivedMeter { name, kind, unit } = meter;
-        let found: Option<i64> = sqlx::query_scalar(sql::METER_ID)
-            .bind(name)
-            .bind(kind)
-            .bind(unit)
-            .fetch_one(&mut *self.conn)
-            .await
-            .map_err(during("looking for a meter"))?;
-        if let Some(id) = found {
-            return Ok(id);
+        let text = self.dialect.text;
+        let binds = || {
+            let [kind, unit] = [kind, unit].map(|word| word.as_deref().map(text));
+            vec![text(name).into(), kind.into(), unit.into()]
+        };
+        let found: Vec<(Option<i64>,)> = ask(
+            self.session,
+            self.dialect.meter_id,
+            binds(),
+            "looking for a meter",
+        )
+        .await?;
+        if let Some((Some(id),)) = found.first() {
+            return Ok(*id);
         }
-        let put = sqlx::query(sql::PUT_METER)
-            .bind(name)
-            .bind(kind)
-            .bind(unit)
-            .execute(&mut *self.conn)
-            .await
-            .map_err(during("storing a meter"))?;
-        Ok(put.last_insert_rowid())
+        let put = run(self.session, sql::PUT_METER, binds(), "storing a meter").await?;
+        Ok(put.last_id)
     }
 
     async fn learn_resources(&mut self, new: &[Row<'_>]) -> Result<(), StoreError> {
@@ -79,18 +80,12 @@ impl Pass<'_> {
         }
         let mut unknown: Vec<&Row<'_>> = unknown.into_values().collect();
         unknown.sort_unstable_by_key(|row| row.index);
-        let found: Vec<(i64, i64)> = self
-            .read(
-                statements(
-                    &sql::RESOURCE_IDS,
-                    &numbered(&unknown),
-                    |binds, (n, row)| {
-                        put_resource_key(binds.put(n), &row.resource);
-                    },
-                ),
-                "looking for resources",
-            )
-            .await?;
+        let dialect = self.dialect;
+        let questions = numbered(&unknown);
+        let asked = statements(&dialect.resource_ids, &questions, |binds, (n, row)| {
+            put_resource_key(binds.put(*n), &row.resource, dialect);
+        });
+        let found: Vec<(i64, i64)> = read(self.session, asked, "looking for resources").await?;
         for (n, id) in found {
             if let Some(row) = nth(&unknown, n) {
                 self.learned.resources.insert(row.resource.clone(), id);
@@ -113,22 +108,22 @@ impl Pass<'_> {
                 source,
                 metadata_md5: _,
             } = &row.resource;
-            let put = sqlx::query(sql::PUT_RESOURCE)
-                .bind(resource_id)
-                .bind(user_id)
-                .bind(project_id)
-                .bind(source)
-                .bind(&row.metadata_json)
-                .bind(row.resource.metadata_hash())
-                .execute(&mut *self.conn)
-                .await
-                .map_err(during("storing a resource"))?;
-            let id = put.last_insert_rowid();
+            let text = self.dialect.text;
+            let binds = vec![
+                text(resource_id).into(),
+                user_id.as_deref().map(text).into(),
+                project_id.as_deref().map(text).into(),
+                text(source).into(),
+                row.metadata_json.as_deref().into(),
+                row.resource.metadata_hash().into(),
+            ];
+            let put = run(self.session, sql::PUT_RESOURCE, binds, "storing a resource").await?;
+            let id = put.last_id;
             self.learned.resources.insert(row.resource.clone(), id);
             metadata.add(id, row);
         }
-        for lines in metadata.into_statements() {
-            self.write(lines, "storing metadata").await?;
+        for lines in metadata.statements(self.dialect) {
+            write(self.session, lines, "storing metadata").await?;
         }
         Ok(())
     }
@@ -183,31 +178,39 @@ impl MetadataLines {
         }
     }
 
-    fn into_statements(self) -> [Vec<Filled>; 4] {
-        let MetadataLines {
-            texts,
-            ints,
-            floats,
-            bools,
-        } = self;
+    fn statements(&self, dialect: &'static Dialect) -> [Vec<Filled<'_>>; 4] {
+        let text = dialect.text;
         [
-            statements(&sql::PUT_TEXTS, &texts, |binds, (id, key, value)| {
-                binds.put(id).put(key).put(value);
+            statements(
+                &dialect.put_texts,
+                &self.texts,
+                |binds, (id, key, value)| {
+                    let value = value.as_deref().map(text);
+                    binds.put(*id).put(text(key)).put(value);
+                },
+            ),
+            statements(&dialect.put_ints, &self.ints, |binds, (id, key, value)| {
+                binds.put(*id).put(text(key)).put(*value);
             }),
-            statements(&sql::PUT_INTS, &ints, |binds, (id, key, value)| {
-                binds.put(id).put(key).put(value);
-            }),
-            statements(&sql::PUT_FLOATS, &floats, |binds, (id, key, value)| {
-                binds.put(id).put(key).put(value);
-            }),
-            statements(&sql::PUT_BOOLS, &bools, |binds, (id, key, value)| {
-                binds.put(id).put(key).put(value);
-            }),
+            statements(
+                &dialect.put_floats,
+                &self.floats,
+                |binds, (id, key, value)| {
+                    binds.put(*id).put(text(key)).put(*value);
+                },
+            ),
+            statements(
+                &dialect.put_bools,
+                &self.bools,
+                |binds, (id, key, value)| {
+                    binds.put(*id).put(text(key)).put(*value);
+                },
+            ),
         ]
     }
 }
 
-fn put_resource_key(binds: &mut Binds, key: &ResourceKey) {
+fn put_resource_key<'v>(binds: &mut Binds<'v>, key: &'v ResourceKey, dialect: &'static Dialect) {
     let ResourceKey {
         resource_id,
         user_id,
@@ -215,10 +218,11 @@ fn put_resource_key(binds: &mut Binds, key: &ResourceKey) {
         source,
         metadata_md5: _,
     } = key;
+    let text = dialect.text;
     binds
-        .put(resource_id)
-        .put(user_id)
-        .put(project_id)
-        .put(source)
+        .put(text(resource_id))
+        .put(user_id.as_deref().map(text))
+        .put(project_id.as_deref().map(text))
+        .put(text(source))
         .put(key.metadata_hash());
 }

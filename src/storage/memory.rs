@@ -1,10 +1,7 @@
-//! What the writer remembers from batch to batch, so that it needn't ask the database again.
+//! Pure. What the writer remembers from batch to batch, so that it needn't ask the database again.
 
 use std::collections::{HashMap, HashSet};
 
-use sqlx::sqlite::SqliteConnection;
-
-use super::error::{StoreError, during};
 use super::rows::ResourceKey;
 use crate::model::ReceivedMeter;
 
@@ -20,11 +17,10 @@ const MAX_CACHED_RESOURCES: usize = 65_536;
 /// emptied, which costs a needless sweep for each pair that comes again.
 const MAX_KNOWN_PATHS: usize = 65_536;
 
-/// What needn't be asked again, as long as nobody else writes into the database.
+/// What needn't be asked again, as long as nobody else writes into the database: an expirer deletes
+/// resources without samples, and SQLite gives the same id again.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
-    /// SQLite's count of what others committed.
-    data_version: i64,
     /// Ids of meters.
     pub(crate) meters: HashMap<ReceivedMeter, i64>,
     /// Ids of resources.
@@ -34,22 +30,6 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    /// Forgets everything if another connection has written since: an expirer deletes resources
-    /// without samples, and SQLite gives the same id again.
-    pub(crate) async fn check(&mut self, conn: &mut SqliteConnection) -> Result<(), StoreError> {
-        let data_version: i64 = sqlx::query_scalar("PRAGMA data_version")
-            .fetch_one(conn)
-            .await
-            .map_err(during("asking whether others wrote into the database"))?;
-        if data_version != self.data_version {
-            *self = Memory {
-                data_version,
-                ..Memory::default()
-            };
-        }
-        Ok(())
-    }
-
     /// Adds what a batch has learned, once it is committed.
     pub(crate) fn take_in(&mut self, learned: Memory) {
         if self.meters.len() + learned.meters.len() > MAX_CACHED_METERS {

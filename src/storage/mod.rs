@@ -1,15 +1,16 @@
 //! The database: history in Ceilometer's own tables, and beside it the present, in tables of ours.
 //!
 //! [`Database`] is the door. Behind it `rows`, `json`, `seen` and `plan` are pure and decide what is
-//! written; `sql` and `schema` hold the texts; `connect`, `dbsync`, `writer` (with
-//! `history`, `memory` and `statements`) and `fleet` do the input and output, for SQLite so far.
+//! written; `engine` connects, and `sql` holds the texts, both once for each kind of database; `schema`
+//! and `dbsync` make the tables, `writer` (with `history` and `memory`) stores, `fleet` reads.
 
-mod connect;
 mod dbsync;
+mod engine;
 mod error;
 mod fleet;
 mod history;
 mod json;
+mod link;
 mod memory;
 mod plan;
 mod rows;
@@ -20,10 +21,7 @@ mod statements;
 mod writer;
 
 use std::fmt;
-use std::path::PathBuf;
 
-use sqlx::Connection as _;
-use sqlx::sqlite::SqliteConnection;
 use tokio::sync::Mutex;
 
 use crate::model::{Received, Secret};
@@ -33,13 +31,16 @@ pub use fleet::Fleet;
 pub use rows::RowRefusal;
 pub use writer::StoreReport;
 
+use engine::{Access, Target};
+use link::Link;
 use writer::Writer;
 
-/// An open database. Reading never waits for writing: each has a connection of its own.
+/// An open database. Reading never waits for writing: each has a connection of its own, which is
+/// opened anew after it failed.
 pub struct Database {
-    path: PathBuf,
+    shown: String,
     writer: Option<Mutex<Writer>>,
-    reader: Mutex<SqliteConnection>,
+    reader: Mutex<Link>,
 }
 
 impl Database {
@@ -47,28 +48,21 @@ impl Database {
     ///
     /// Fails if [`Database::dbsync`] of this very build hasn't been run on it.
     pub async fn open(connection: &Secret) -> Result<Database, StoreError> {
-        let path = connect::file_of(connection)?;
-        connect::must_exist(&path).await?;
-        let mut conn = connect::connect(&path).await?;
-        connect::check(&mut conn, &path).await?;
-        connect::log_ahead(&mut conn).await?;
-        let reader = connect::connect_read_only(&path).await?;
-        Ok(Database {
-            path,
-            writer: Some(Mutex::new(Writer::new(conn))),
-            reader: Mutex::new(reader),
-        })
+        let target = Target::of(connection)?;
+        let writer = Writer::open(target.clone()).await?;
+        Database::with(target, Some(writer)).await
     }
 
     /// Opens a database for reading alone.
     pub async fn open_read_only(connection: &Secret) -> Result<Database, StoreError> {
-        let path = connect::file_of(connection)?;
-        connect::must_exist(&path).await?;
-        let mut reader = connect::connect_read_only(&path).await?;
-        connect::check(&mut reader, &path).await?;
+        Database::with(Target::of(connection)?, None).await
+    }
+
+    async fn with(target: Target, writer: Option<Writer>) -> Result<Database, StoreError> {
+        let reader = Link::open(target, Access::Read).await?;
         Ok(Database {
-            path,
-            writer: None,
+            shown: reader.shown(),
+            writer: writer.map(Mutex::new),
             reader: Mutex::new(reader),
         })
     }
@@ -79,7 +73,7 @@ impl Database {
     /// All or nothing, and a second time there is nothing to do. A newer schema of ours and another
     /// `migrate_version` are refused, and such a file is left as it was.
     pub async fn dbsync(connection: &Secret) -> Result<Vec<String>, StoreError> {
-        dbsync::dbsync(&connect::file_of(connection)?).await
+        dbsync::dbsync(&Target::of(connection)?).await
     }
 
     /// Stores a batch, all of it or nothing, but for single rows that can't be stored.
@@ -93,13 +87,16 @@ impl Database {
 
     /// The whole present, at one moment.
     pub async fn fleet(&self) -> Result<Fleet, StoreError> {
-        fleet::read(&mut *self.reader.lock().await).await
+        let mut reader = self.reader.lock().await;
+        let (mut session, _) = reader.take().await?;
+        let fleet = fleet::read(&mut *session).await;
+        reader.put_back(session, fleet).await
     }
 
     /// Closes the connections. Everything stored is on the disk already, so an error here has
     /// nothing to say.
     pub async fn close(self) {
-        let _ = self.reader.into_inner().close().await;
+        self.reader.into_inner().close().await;
         if let Some(writer) = self.writer {
             writer.into_inner().close().await;
         }
@@ -109,7 +106,7 @@ impl Database {
 impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Database")
-            .field("path", &self.path)
+            .field("database", &self.shown)
             .field("read_only", &self.writer.is_none())
             .finish_non_exhaustive()
     }

@@ -1,59 +1,46 @@
 //! From rows to statements with their binds, a bounded number of rows in each.
 
-use std::sync::Arc;
+use sqlx::{AssertSqlSafe, SqlSafeStr as _, SqlStr};
 
-use sqlx::error::BoxDynError;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{Arguments as _, Encode, Sqlite, Type};
-
+use super::engine::Bind;
 use super::sql::Bulk;
 
-/// The binds of a statement; the first that can't be encoded fails it.
+/// The binds of a statement, in order.
 #[derive(Debug, Default)]
-pub(crate) struct Binds {
-    arguments: SqliteArguments,
-    failed: Option<BoxDynError>,
-}
+pub(crate) struct Binds<'v>(Vec<Bind<'v>>);
 
-impl Binds {
+impl<'v> Binds<'v> {
     /// Adds a value.
-    pub(crate) fn put<'v>(&mut self, value: impl Encode<'v, Sqlite> + Type<Sqlite>) -> &mut Self {
-        if let Err(error) = self.arguments.add(value) {
-            self.failed.get_or_insert(error);
-        }
+    pub(crate) fn put(&mut self, value: impl Into<Bind<'v>>) -> &mut Self {
+        self.0.push(value.into());
         self
-    }
-
-    /// All of them, in order.
-    pub(crate) fn finish(self) -> Result<SqliteArguments, sqlx::Error> {
-        match self.failed {
-            None => Ok(self.arguments),
-            Some(error) => Err(sqlx::Error::Encode(error)),
-        }
     }
 }
 
 /// A statement with its binds.
 #[derive(Debug)]
-pub(crate) struct Filled {
+pub(crate) struct Filled<'v> {
     /// The statement's text.
-    pub(crate) text: Arc<str>,
+    pub(crate) text: SqlStr,
     /// As many as the text asks for.
-    pub(crate) binds: Binds,
+    pub(crate) binds: Vec<Bind<'v>>,
 }
 
 /// Cuts rows into statements and binds each row's values.
-pub(crate) fn statements<T>(
+pub(crate) fn statements<'v, T>(
     bulk: &'static Bulk,
-    rows: &[T],
-    bind: impl Fn(&mut Binds, &T),
-) -> Vec<Filled> {
-    let fill = |(text, rows): (Arc<str>, &[T])| {
+    rows: &'v [T],
+    bind: impl Fn(&mut Binds<'v>, &'v T),
+) -> Vec<Filled<'v>> {
+    let fill = |(text, rows): (_, &'v [T])| {
         let mut binds = Binds::default();
         for row in rows {
             bind(&mut binds, row);
         }
-        Filled { text, binds }
+        Filled {
+            text: AssertSqlSafe(text).into_sql_str(),
+            binds: binds.0,
+        }
     };
     bulk.statements(rows).map(fill).collect()
 }

@@ -4,17 +4,16 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{AssertSqlSafe, Connection as _, FromRow};
-
+use super::engine::{Access, Session, Standing, Target};
 use super::error::{StoreError, during};
 use super::json::{self, NonFinite};
+use super::link::{Link, ask, now, read, run, write};
 use super::memory::Memory;
 use super::plan::{self, Held, MAX_PATHS, Sorted, StateKey, StatePlan, StateWrite, Windows};
 use super::rows::{self, Order, Row, RowRefusal};
 use super::seen::SeqSet;
-use super::sql;
-use super::statements::{Binds, Filled, nth, numbered, statements};
+use super::sql::{self, Dialect};
+use super::statements::{Binds, nth, numbered, statements};
 use crate::model::Received;
 
 /// How well the origin of a reading is proven: by the secret that the whole fleet shares.
@@ -53,57 +52,75 @@ pub struct StoreReport {
 }
 
 /// The one connection that writes, and what it remembers.
-#[derive(Debug)]
 pub(crate) struct Writer {
-    conn: SqliteConnection,
+    link: Link,
     memory: Memory,
 }
 
 impl Writer {
-    /// Takes a connection that was opened for writing.
-    pub(crate) fn new(conn: SqliteConnection) -> Self {
-        Writer {
-            conn,
+    /// Connects.
+    pub(crate) async fn open(target: Target) -> Result<Self, StoreError> {
+        Ok(Writer {
+            link: Link::open(target, Access::Write).await?,
             memory: Memory::default(),
-        }
+        })
     }
 
     /// Stores a batch in one transaction.
     pub(crate) async fn store(&mut self, batch: &[Received]) -> Result<StoreReport, StoreError> {
         let (rows, refused) = rows::rows_of(batch);
-        let mut report = StoreReport {
+        let report = StoreReport {
             refused,
             ..StoreReport::default()
         };
         if rows.is_empty() {
             return Ok(report);
         }
-        let Writer { conn, memory } = self;
-        // Immediate: the lock is taken before anything is read, so what was read stays true.
-        let mut tx = conn
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .map_err(during("beginning to store a batch"))?;
-        memory.check(&mut tx).await?;
-        let mut pass = Pass::begin(&mut tx, memory).await?;
-        pass.store(rows, &mut report).await?;
-        let learned = pass.learned;
-        tx.commit().await.map_err(during("committing a batch"))?;
-        // Only now is it certain that the ids exist.
-        memory.take_in(learned);
-        Ok(report)
+        let (mut session, is_known) = self.link.take().await?;
+        if !is_known {
+            self.memory = Memory::default();
+        }
+        let result = store_rows(&mut *session, &mut self.memory, rows, report).await;
+        self.link.put_back(session, result).await
     }
 
     /// Closes the connection.
     pub(crate) async fn close(self) {
-        let _ = self.conn.close().await;
+        self.link.close().await;
     }
+}
+
+async fn store_rows(
+    session: &mut dyn Session,
+    memory: &mut Memory,
+    rows: Vec<Row<'_>>,
+    mut report: StoreReport,
+) -> Result<StoreReport, StoreError> {
+    let standing = session
+        .begin_write()
+        .await
+        .map_err(during("beginning to store a batch"))?;
+    if standing == Standing::OthersWrote {
+        *memory = Memory::default();
+    }
+    let mut pass = Pass::begin(&mut *session, memory).await?;
+    pass.store(rows, &mut report).await?;
+    let learned = pass.learned;
+    session
+        .commit()
+        .await
+        .map_err(during("committing a batch"))?;
+    // Only now is it certain that the ids exist.
+    memory.take_in(learned);
+    Ok(report)
 }
 
 /// One batch within its transaction.
 pub(crate) struct Pass<'t> {
-    /// The connection that the transaction is open on.
-    pub(crate) conn: &'t mut SqliteConnection,
+    /// The session that the transaction is open on.
+    pub(crate) session: &'t mut dyn Session,
+    /// Its texts.
+    pub(crate) dialect: &'static Dialect,
     /// The database's clock, taken once the lock was held.
     pub(crate) now: i64,
     /// What earlier batches learned.
@@ -115,13 +132,11 @@ pub(crate) struct Pass<'t> {
 }
 
 impl<'t> Pass<'t> {
-    async fn begin(conn: &'t mut SqliteConnection, memory: &'t Memory) -> Result<Self, StoreError> {
-        let now = sqlx::query_scalar(sql::NOW)
-            .fetch_one(&mut *conn)
-            .await
-            .map_err(during("reading the database's clock"))?;
+    async fn begin(session: &'t mut dyn Session, memory: &'t Memory) -> Result<Self, StoreError> {
+        let now = now(session).await?;
         Ok(Pass {
-            conn,
+            dialect: session.dialect(),
+            session,
             now,
             memory,
             learned: Memory::default(),
@@ -158,18 +173,12 @@ impl<'t> Pass<'t> {
             .filter_map(|row| row.ours.map(|ours| (ours.observer, ours.order.epoch)))
             .collect();
         let keys: Vec<_> = keys.into_iter().collect();
-        let found: Vec<(i64, Vec<u8>)> = self
-            .read(
-                statements(
-                    &sql::SEEN,
-                    &numbered(&keys),
-                    |binds, (n, (observer, epoch))| {
-                        binds.put(n).put(observer).put(epoch);
-                    },
-                ),
-                "reading what was seen",
-            )
-            .await?;
+        let questions = numbered(&keys);
+        let asked = statements(&self.dialect.seen, &questions, |binds, (n, key)| {
+            let (observer, epoch) = **key;
+            binds.put(*n).put(observer).put(epoch);
+        });
+        let found: Vec<(i64, Vec<u8>)> = read(self.session, asked, "reading what was seen").await?;
         let mut windows = Windows::new();
         for (n, runs) in found {
             if let Some(&(observer, epoch)) = nth(&keys, n) {
@@ -193,12 +202,17 @@ impl<'t> Pass<'t> {
         &mut self,
         (observer, epoch): (&str, i64),
     ) -> Result<Option<SeqSet>, StoreError> {
-        let (count, oldest): (i64, Option<i64>) = sqlx::query_as(sql::EPOCHS)
-            .bind(observer)
-            .fetch_one(&mut *self.conn)
-            .await
-            .map_err(during("counting an observer's epochs"))?;
-        if count >= MAX_EPOCHS && oldest.is_some_and(|oldest| epoch < oldest) {
+        let found: Vec<(i64, Option<i64>)> = ask(
+            self.session,
+            sql::EPOCHS,
+            vec![observer.into()],
+            "counting an observer's epochs",
+        )
+        .await?;
+        let is_forgotten = found.first().is_some_and(|(count, oldest)| {
+            *count >= MAX_EPOCHS && oldest.is_some_and(|oldest| epoch < oldest)
+        });
+        if is_forgotten {
             return Ok(None);
         }
         self.restarted.insert(observer.to_owned());
@@ -215,23 +229,27 @@ impl<'t> Pass<'t> {
         if ids.is_empty() {
             return Ok(HashSet::new());
         }
-        sqlx::query(sql::TRIM_MESSAGES)
-            .bind(self.now - MESSAGE_HORIZON_MICROS)
-            .bind(MESSAGES_SWEPT_MAX)
-            .execute(&mut *self.conn)
-            .await
-            .map_err(during("forgetting old message ids"))?;
+        let horizon = self.now - MESSAGE_HORIZON_MICROS;
+        run(
+            self.session,
+            self.dialect.trim_messages,
+            vec![horizon.into(), MESSAGES_SWEPT_MAX.into()],
+            "forgetting old message ids",
+        )
+        .await?;
         let ids: Vec<&str> = ids.into_iter().collect();
+        let asked = statements(&sql::KNOWN_MESSAGES, &ids, |binds, id| {
+            binds.put(*id);
+        });
+        let known: Vec<(String,)> = read(self.session, asked, "looking for message ids").await?;
+        let known: HashSet<String> = known.into_iter().map(|(id,)| id).collect();
+        let fresh: Vec<&str> = ids.into_iter().filter(|id| !known.contains(*id)).collect();
         let now = self.now;
-        let fresh: Vec<(String,)> = self
-            .read(
-                statements(&sql::PUT_MESSAGES, &ids, |binds, id| {
-                    binds.put(*id).put(now);
-                }),
-                "remembering message ids",
-            )
-            .await?;
-        Ok(fresh.into_iter().map(|(id,)| id).collect())
+        let puts = statements(&sql::PUT_MESSAGES, &fresh, |binds, id| {
+            binds.put(*id).put(now);
+        });
+        write(self.session, puts, "remembering message ids").await?;
+        Ok(fresh.into_iter().map(str::to_owned).collect())
     }
 
     async fn held_states<'a>(
@@ -246,19 +264,17 @@ impl<'t> Pass<'t> {
             .map(|key| (key, None))
             .collect();
         let keys: Vec<StateKey<'a>> = held.keys().copied().collect();
-        let found: Vec<(i64, i64, i64, String)> = self
-            .read(
-                statements(&sql::STATES, &numbered(&keys), |binds, (n, key)| {
-                    let StateKey {
-                        observer,
-                        meter,
-                        resource_id,
-                    } = key;
-                    binds.put(n).put(observer).put(meter).put(resource_id);
-                }),
-                "reading states",
-            )
-            .await?;
+        let questions = numbered(&keys);
+        let asked = statements(&self.dialect.states, &questions, |binds, (n, key)| {
+            let StateKey {
+                observer,
+                meter,
+                resource_id,
+            } = **key;
+            binds.put(*n).put(observer).put(meter).put(resource_id);
+        });
+        let found: Vec<(i64, i64, i64, String)> =
+            read(self.session, asked, "reading states").await?;
         for (n, epoch, seq, paths) in found {
             if let Some(key) = nth(&keys, n) {
                 let paths = json::read_texts(&paths).map_err(|_| StoreError::Damaged {
@@ -274,22 +290,25 @@ impl<'t> Pass<'t> {
 
     async fn put_states(&mut self, plan: &StatePlan<'_, '_>) -> Result<u64, StoreError> {
         let now = self.now;
-        let bind = |binds: &mut Binds, write: &StateWrite<'_, '_>| put_state(binds, write, now);
-        let moves = statements(&sql::MOVE_STATES, &plan.moves, bind);
-        let moved = self.write(moves, "moving states").await?;
-        let heard = statements(&sql::HEAR_STATES, &plan.heard, bind);
-        self.write(heard, "adding paths to states").await?;
+        let moves = statements(&self.dialect.move_states, &plan.moves, |binds, write| {
+            put_state(binds, write, now);
+        });
+        let moved = write(self.session, moves, "moving states").await?;
+        let heard = statements(&self.dialect.hear_states, &plan.heard, |binds, write| {
+            put_state(binds, write, now);
+        });
+        write(self.session, heard, "adding paths to states").await?;
         Ok(moved)
     }
 
     async fn put_paths(&mut self, sorted: &Sorted<'_>) -> Result<(), StoreError> {
         let newest = plan::plan_paths(sorted);
         let now = self.now;
-        let lines = statements(&sql::PUT_PATHS, &newest, |binds, line| {
-            let ((observer, path), Order { epoch, seq }) = line;
+        let lines = statements(&self.dialect.put_paths, &newest, |binds, line| {
+            let ((observer, path), Order { epoch, seq }) = *line;
             binds.put(observer).put(path).put(epoch).put(seq).put(now);
         });
-        self.write(lines, "remembering paths").await?;
+        write(self.session, lines, "remembering paths").await?;
         let mut grown = BTreeSet::new();
         for ((observer, path), _) in newest {
             let pair = (observer.to_owned(), path.to_owned());
@@ -299,8 +318,7 @@ impl<'t> Pass<'t> {
             }
         }
         for observer in grown {
-            let most = i64::try_from(MAX_PATHS).unwrap_or(i64::MAX);
-            self.trim(sql::TRIM_PATHS, observer, most).await?;
+            self.trim_paths(observer).await?;
         }
         Ok(())
     }
@@ -319,73 +337,44 @@ impl<'t> Pass<'t> {
             .iter()
             .filter_map(|key| Some((key, windows.get(key)?.as_ref()?)))
             .collect();
-        let puts = statements(&sql::PUT_SEEN, &lines, |binds, (key, seen)| {
-            let (observer, epoch) = key;
-            binds.put(observer).put(epoch).put(seen.encode());
+        let now = self.now;
+        let puts = statements(&self.dialect.put_seen, &lines, |binds, (key, seen)| {
+            let (observer, epoch) = **key;
+            binds.put(observer).put(epoch).put(seen.encode()).put(now);
         });
-        self.write(puts, "writing what was seen").await?;
+        write(self.session, puts, "writing what was seen").await?;
         for observer in std::mem::take(&mut self.restarted) {
-            self.trim(sql::TRIM_EPOCHS, &observer, MAX_EPOCHS).await?;
+            self.trim_epochs(&observer).await?;
         }
         Ok(())
     }
 
-    async fn trim(
-        &mut self,
-        text: &'static str,
-        observer: &str,
-        most: i64,
-    ) -> Result<(), StoreError> {
-        sqlx::query(text)
-            .bind(observer)
-            .bind(most)
-            .execute(&mut *self.conn)
-            .await
-            .map_err(during("forgetting what an observer has too much of"))?;
+    async fn trim_paths(&mut self, observer: &str) -> Result<(), StoreError> {
+        let operation = "forgetting paths that an observer has too many of";
+        let most = i64::try_from(MAX_PATHS).unwrap_or(i64::MAX);
+        let binds = vec![observer.into(), most.into()];
+        let excess: Vec<(String,)> =
+            ask(self.session, sql::PATHS_TOO_MANY, binds, operation).await?;
+        for (path,) in excess {
+            let binds = vec![observer.into(), path.into()];
+            run(self.session, sql::TRIM_PATHS, binds, operation).await?;
+        }
         Ok(())
     }
 
-    /// Runs statements that ask; returns all their answers.
-    pub(crate) async fn read<T>(
-        &mut self,
-        statements: Vec<Filled>,
-        operation: &'static str,
-    ) -> Result<Vec<T>, StoreError>
-    where
-        T: for<'r> FromRow<'r, SqliteRow> + Send + Unpin,
-    {
-        let mut all = Vec::new();
-        for Filled { text, binds } in statements {
-            let arguments = binds.finish().map_err(during(operation))?;
-            let rows: Vec<T> = sqlx::query_as_with(AssertSqlSafe(text), arguments)
-                .fetch_all(&mut *self.conn)
-                .await
-                .map_err(during(operation))?;
-            all.extend(rows);
+    async fn trim_epochs(&mut self, observer: &str) -> Result<(), StoreError> {
+        let operation = "forgetting epochs that an observer has too many of";
+        let binds = vec![observer.into(), MAX_EPOCHS.into()];
+        let excess: Vec<(i64,)> = ask(self.session, sql::EPOCH_TOO_MANY, binds, operation).await?;
+        if let Some((epoch,)) = excess.first() {
+            let binds = vec![observer.into(), (*epoch).into()];
+            run(self.session, sql::TRIM_EPOCHS, binds, operation).await?;
         }
-        Ok(all)
-    }
-
-    /// Runs statements; returns how many rows they changed.
-    pub(crate) async fn write(
-        &mut self,
-        statements: Vec<Filled>,
-        operation: &'static str,
-    ) -> Result<u64, StoreError> {
-        let mut changed = 0;
-        for Filled { text, binds } in statements {
-            let arguments = binds.finish().map_err(during(operation))?;
-            changed += sqlx::query_with(AssertSqlSafe(text), arguments)
-                .execute(&mut *self.conn)
-                .await
-                .map_err(during(operation))?
-                .rows_affected();
-        }
-        Ok(changed)
+        Ok(())
     }
 }
 
-fn put_state(binds: &mut Binds, write: &StateWrite<'_, '_>, now: i64) {
+fn put_state<'v>(binds: &mut Binds<'v>, write: &'v StateWrite<'_, '_>, now: i64) {
     let StateWrite { row, ours, paths } = write;
     binds
         .put(ours.observer)

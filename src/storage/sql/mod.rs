@@ -1,0 +1,227 @@
+//! The statements: those that every engine understands, and by [`Dialect`] those that each has its
+//! own words for.
+
+pub(crate) mod sqlite;
+
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
+
+use crate::model::UtcTime;
+
+/// How many rows one statement may carry, greatest first. A batch is cut into these sizes only, so
+/// that each text is prepared once. The widest row has eleven binds: 512 of them stay far below
+/// SQLite's 32,766, and more rows in a statement gain nothing.
+const ROWS_PER_STATEMENT: [usize; 4] = [512, 64, 8, 1];
+
+/// What differs between engines.
+#[derive(Debug)]
+pub(crate) struct Dialect {
+    /// The database's clock in unix microseconds.
+    pub(crate) now: &'static str,
+    /// The names of all tables.
+    pub(crate) tables: &'static str,
+    /// The names of a table's columns.
+    pub(crate) columns: &'static str,
+    /// Ceilometer's tables as its migrations 1 to 45 leave them, but for `sample.id`, which has 64
+    /// bits.
+    pub(crate) ceilometer: &'static str,
+    /// The table of our migrations, if it isn't there.
+    pub(crate) versions: &'static str,
+    /// Writes a migration down: version, what it does.
+    pub(crate) put_version: &'static str,
+    /// The texts of [`super::schema::MIGRATIONS`], in their order.
+    pub(crate) migrations: &'static [&'static str],
+
+    /// What was seen of (observer, epoch), by the number of the question.
+    pub(crate) seen: Bulk,
+    /// Writes what was seen: observer, epoch, runs, seen_at.
+    pub(crate) put_seen: Bulk,
+    /// Forgets some message ids from beyond the horizon: the horizon, how many.
+    pub(crate) trim_messages: &'static str,
+
+    /// The id of a meter, or NULL: name, type, unit.
+    pub(crate) meter_id: &'static str,
+    /// Ids of resources, by the number of the question: resource_id, user_id, project_id, source_id,
+    /// metadata_hash.
+    pub(crate) resource_ids: Bulk,
+    /// Metadata of new resources that are texts or null. Of two keys that read the same the first is
+    /// kept.
+    pub(crate) put_texts: Bulk,
+    /// Those that are integers.
+    pub(crate) put_ints: Bulk,
+    /// Those that are floats.
+    pub(crate) put_floats: Bulk,
+    /// Those that are truth values.
+    pub(crate) put_bools: Bulk,
+
+    /// What states show, by the number of the question: epoch, seq, paths.
+    pub(crate) states: Bulk,
+    /// Moves states. The comparison is in the statement, so that of two collectors that race, in
+    /// whatever order, the newer reading stays.
+    pub(crate) move_states: Bulk,
+    /// Adds paths to the very readings that states show.
+    pub(crate) hear_states: Bulk,
+    /// Remembers the newest reading that each path brought.
+    pub(crate) put_paths: Bulk,
+
+    /// A moment as Ceilometer's tables hold it.
+    pub(crate) moment: fn(UtcTime) -> String,
+    /// What Ceilometer's tables can hold of a text.
+    pub(crate) text: fn(&str) -> Cow<'_, str>,
+}
+
+/// A statement that is repeated for many rows: a head, one group of binds for each row with a
+/// separator between them, a tail.
+#[derive(Debug)]
+pub(crate) struct Bulk {
+    head: &'static str,
+    group: &'static str,
+    separator: &'static str,
+    tail: &'static str,
+    texts: OnceLock<[Arc<str>; ROWS_PER_STATEMENT.len()]>,
+}
+
+impl Bulk {
+    /// Groups between commas.
+    pub(crate) const fn new(head: &'static str, group: &'static str, tail: &'static str) -> Self {
+        Bulk::separated(head, group, ",", tail)
+    }
+
+    /// Groups with something else between them.
+    pub(crate) const fn separated(
+        head: &'static str,
+        group: &'static str,
+        separator: &'static str,
+        tail: &'static str,
+    ) -> Self {
+        Bulk {
+            head,
+            group,
+            separator,
+            tail,
+            texts: OnceLock::new(),
+        }
+    }
+
+    /// Cuts rows into statements: each text with the rows that it takes.
+    pub(crate) fn statements<'r, T>(
+        &'static self,
+        rows: &'r [T],
+    ) -> impl Iterator<Item = (Arc<str>, &'r [T])> {
+        let mut rest = rows;
+        std::iter::from_fn(move || {
+            let (size, text) = ROWS_PER_STATEMENT
+                .into_iter()
+                .zip(self.texts())
+                .find(|(size, _)| *size <= rest.len())?;
+            let (now, later) = rest.split_at(size);
+            rest = later;
+            Some((Arc::clone(text), now))
+        })
+    }
+
+    fn texts(&self) -> &[Arc<str>; ROWS_PER_STATEMENT.len()] {
+        self.texts
+            .get_or_init(|| ROWS_PER_STATEMENT.map(|size| self.text(size).into()))
+    }
+
+    fn text(&self, size: usize) -> String {
+        let groups = vec![self.group; size].join(self.separator);
+        format!("{} {groups} {}", self.head, self.tail)
+    }
+}
+
+/// The version of Ceilometer's schema; its repository is known by this id.
+pub(crate) const GET_MIGRATE_VERSION: &str =
+    "SELECT version FROM migrate_version WHERE repository_id = 'ceilometer'";
+
+/// Says that version in a fresh database, for tools that ask.
+pub(crate) const PUT_MIGRATE_VERSION: &str = "INSERT INTO migrate_version \
+     (repository_id, repository_path, version) \
+     VALUES ('ceilometer', 'ceilometer/storage/sqlalchemy/migrate_repo', ?)";
+
+/// The version of our tables.
+pub(crate) const VERSION: &str = "SELECT max(version) FROM ha_schema";
+
+/// How many epochs of an observer are kept, and the oldest of them.
+pub(crate) const EPOCHS: &str = "SELECT count(*), min(epoch) FROM ha_seen WHERE observer = ?";
+
+/// The newest epoch of an observer that is one too many: observer, how many it may have.
+pub(crate) const EPOCH_TOO_MANY: &str =
+    "SELECT epoch FROM ha_seen WHERE observer = ? ORDER BY epoch DESC LIMIT 1 OFFSET ?";
+
+/// Forgets an observer's epochs up to one.
+pub(crate) const TRIM_EPOCHS: &str = "DELETE FROM ha_seen WHERE observer = ? AND epoch <= ?";
+
+/// Which of these message ids of old senders are known.
+pub(crate) static KNOWN_MESSAGES: Bulk = Bulk::new(
+    "SELECT message_id FROM ha_seen_message WHERE message_id IN (",
+    "?",
+    ")",
+);
+
+/// Remembers message ids of old senders: id, seen_at.
+pub(crate) static PUT_MESSAGES: Bulk = Bulk::new(
+    "INSERT INTO ha_seen_message (message_id, seen_at) VALUES",
+    "(?,?)",
+    "",
+);
+
+/// A new meter.
+pub(crate) const PUT_METER: &str = "INSERT INTO meter (name, type, unit) VALUES (?,?,?)";
+
+/// A new resource.
+pub(crate) const PUT_RESOURCE: &str = "INSERT INTO resource \
+     (resource_id, user_id, project_id, source_id, resource_metadata, metadata_hash) \
+     VALUES (?,?,?,?,?,?)";
+
+/// History.
+pub(crate) static PUT_SAMPLES: Bulk = Bulk::new(
+    "INSERT INTO sample \
+     (meter_id, resource_id, volume, timestamp, recorded_at, message_signature, message_id) VALUES",
+    "(?,?,?,?,?,?,?)",
+    "",
+);
+
+/// Paths of an observer beyond those that brought the newest readings: observer, how many it may
+/// have.
+pub(crate) const PATHS_TOO_MANY: &str = "SELECT path FROM ha_path WHERE observer = ? \
+     ORDER BY epoch DESC, seq DESC, path LIMIT 4096 OFFSET ?";
+
+/// Forgets paths: observer, path.
+pub(crate) const TRIM_PATHS: &str = "DELETE FROM ha_path WHERE observer = ? AND path = ?";
+
+/// The present, all of it, in the order of the primary key.
+pub(crate) const FLEET_STATES: &str = "SELECT observer, meter, resource_id, epoch, seq, volume, \
+     quality, observed_at, received_at, metadata, paths \
+     FROM ha_state ORDER BY observer, meter, resource_id";
+
+/// When each path was last heard.
+pub(crate) const FLEET_PATHS: &str =
+    "SELECT observer, path, received_at FROM ha_path ORDER BY observer, path";
+
+/// The newest rounds of instances, with what was seen of their epochs.
+pub(crate) const FLEET_ROUNDS: &str = "SELECT ha_state.observer, ha_state.epoch, ha_state.seq, \
+     ha_state.volume, ha_seen.runs FROM ha_state JOIN ha_seen \
+     ON ha_seen.observer = ha_state.observer AND ha_seen.epoch = ha_state.epoch \
+     WHERE ha_state.meter = 'instance.round' AND ha_state.resource_id = ha_state.observer \
+     ORDER BY ha_state.observer";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_in_one_statement_of_a_constant_size() {
+        for count in [0, 1, 7, 8, 63, 64, 511, 512, 1000, 1537] {
+            let rows: Vec<usize> = (0..count).collect();
+            let mut given = Vec::new();
+            for (text, rows) in PUT_MESSAGES.statements(&rows) {
+                assert!(ROWS_PER_STATEMENT.contains(&rows.len()));
+                assert_eq!(text.matches("(?,?)").count(), rows.len());
+                given.extend_from_slice(rows);
+            }
+            assert_eq!(given, rows);
+        }
+    }
+}

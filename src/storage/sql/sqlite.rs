@@ -1,0 +1,170 @@
+//! SQLite's words.
+
+use std::borrow::Cow;
+
+use super::{Bulk, Dialect};
+use crate::model::UtcTime;
+
+/// The database's clock in unix microseconds, at the millisecond resolution that SQLite has.
+macro_rules! now_micros {
+    () => {
+        "CAST(round((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000"
+    };
+}
+
+macro_rules! put_states {
+    () => {
+        "INSERT INTO ha_state (observer, meter, resource_id, epoch, seq, volume, quality, \
+         observed_at, received_at, metadata, paths) VALUES"
+    };
+}
+
+/// All of them.
+pub(crate) static DIALECT: Dialect = Dialect {
+    now: concat!("SELECT ", now_micros!()),
+    tables: "SELECT name FROM sqlite_master WHERE type = 'table'",
+    columns: "SELECT name FROM pragma_table_info(?)",
+    // `sample.id` is INTEGER PRIMARY KEY there, which in SQLite has 64 bits already.
+    ceilometer: include_str!("ceilometer_sqlite.sql"),
+    versions: "CREATE TABLE IF NOT EXISTS ha_schema (
+    version INTEGER NOT NULL PRIMARY KEY,
+    what VARCHAR(255) NOT NULL,
+    applied_at BIGINT NOT NULL
+)",
+    put_version: concat!(
+        "INSERT INTO ha_schema (version, what, applied_at) VALUES (?,?,",
+        now_micros!(),
+        ")"
+    ),
+    migrations: &[
+        include_str!("ha_1_sqlite.sql"),
+        include_str!("ha_2_sqlite.sql"),
+    ],
+
+    seen: Bulk::new(
+        "WITH wanted(n, observer, epoch) AS (VALUES",
+        "(?,?,?)",
+        ") SELECT wanted.n, ha_seen.runs FROM wanted CROSS JOIN ha_seen \
+         ON ha_seen.observer = wanted.observer AND ha_seen.epoch = wanted.epoch",
+    ),
+    put_seen: Bulk::new(
+        "INSERT INTO ha_seen (observer, epoch, runs, seen_at) VALUES",
+        "(?,?,?,?)",
+        "ON CONFLICT (observer, epoch) DO UPDATE SET runs = excluded.runs, seen_at = excluded.seen_at",
+    ),
+    trim_messages: "DELETE FROM ha_seen_message WHERE message_id IN \
+         (SELECT message_id FROM ha_seen_message WHERE seen_at < ? ORDER BY seen_at LIMIT ?)",
+
+    // `IS`, because a type or unit may be null.
+    meter_id: "SELECT min(id) FROM meter WHERE name = ? AND type IS ? AND unit IS ?",
+    // The unary plus keeps SQLite from choosing the index on the hash, which a whole fleet may share.
+    resource_ids: Bulk::new(
+        "WITH wanted(n, resource_id, user_id, project_id, source_id, metadata_hash) AS (VALUES",
+        "(?,?,?,?,?,?)",
+        ") SELECT wanted.n, min(resource.internal_id) FROM wanted CROSS JOIN resource \
+         ON resource.resource_id = wanted.resource_id \
+         AND resource.user_id IS wanted.user_id AND resource.project_id IS wanted.project_id \
+         AND resource.source_id IS wanted.source_id \
+         AND +resource.metadata_hash = wanted.metadata_hash GROUP BY wanted.n",
+    ),
+    put_texts: Bulk::new(
+        "INSERT OR IGNORE INTO metadata_text (id, meta_key, value) VALUES",
+        "(?,?,?)",
+        "",
+    ),
+    put_ints: Bulk::new(
+        "INSERT OR IGNORE INTO metadata_int (id, meta_key, value) VALUES",
+        "(?,?,?)",
+        "",
+    ),
+    put_floats: Bulk::new(
+        "INSERT OR IGNORE INTO metadata_float (id, meta_key, value) VALUES",
+        "(?,?,?)",
+        "",
+    ),
+    put_bools: Bulk::new(
+        "INSERT OR IGNORE INTO metadata_bool (id, meta_key, value) VALUES",
+        "(?,?,?)",
+        "",
+    ),
+
+    states: Bulk::new(
+        "WITH wanted(n, observer, meter, resource_id) AS (VALUES",
+        "(?,?,?,?)",
+        ") SELECT wanted.n, ha_state.epoch, ha_state.seq, ha_state.paths \
+         FROM wanted CROSS JOIN ha_state ON ha_state.observer = wanted.observer \
+         AND ha_state.meter = wanted.meter AND ha_state.resource_id = wanted.resource_id",
+    ),
+    move_states: Bulk::new(
+        put_states!(),
+        "(?,?,?,?,?,?,?,?,?,?,?)",
+        "ON CONFLICT (observer, meter, resource_id) DO UPDATE SET \
+         epoch = excluded.epoch, seq = excluded.seq, volume = excluded.volume, \
+         quality = excluded.quality, observed_at = excluded.observed_at, \
+         received_at = excluded.received_at, metadata = excluded.metadata, paths = excluded.paths \
+         WHERE (excluded.epoch, excluded.seq) > (ha_state.epoch, ha_state.seq)",
+    ),
+    hear_states: Bulk::new(
+        put_states!(),
+        "(?,?,?,?,?,?,?,?,?,?,?)",
+        "ON CONFLICT (observer, meter, resource_id) DO UPDATE SET paths = excluded.paths \
+         WHERE (excluded.epoch, excluded.seq) = (ha_state.epoch, ha_state.seq)",
+    ),
+    put_paths: Bulk::new(
+        "INSERT INTO ha_path (observer, path, epoch, seq, received_at) VALUES",
+        "(?,?,?,?,?)",
+        "ON CONFLICT (observer, path) DO UPDATE SET \
+         epoch = excluded.epoch, seq = excluded.seq, received_at = excluded.received_at \
+         WHERE (excluded.epoch, excluded.seq) > (ha_path.epoch, ha_path.seq)",
+    ),
+
+    moment: UtcTime::to_sql_text,
+    text: |text| Cow::Borrowed(text),
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two collectors that both found nothing newer, and write one after the other.
+    #[tokio::test]
+    async fn the_statement_itself_keeps_the_newer_reading() {
+        use sqlx::{AssertSqlSafe, Connection, raw_sql};
+        let mut conn = sqlx::SqliteConnection::connect("sqlite::memory:")
+            .await
+            .unwrap();
+        raw_sql(DIALECT.migrations[0])
+            .execute(&mut conn)
+            .await
+            .unwrap();
+        for (epoch, seq, kept) in [
+            (2, 5, (2, 5)),
+            (2, 4, (2, 5)),
+            (1, 9, (2, 5)),
+            (2, 6, (2, 6)),
+            (3, 1, (3, 1)),
+        ] {
+            let (text, _) = DIALECT.move_states.statements(&[()]).next().unwrap();
+            sqlx::query(AssertSqlSafe(text))
+                .bind("node-1")
+                .bind("storage_connectivity")
+                .bind("node-1")
+                .bind(epoch)
+                .bind(seq)
+                .bind(1.0)
+                .bind("shared_secret")
+                .bind(0)
+                .bind(0)
+                .bind("{}")
+                .bind("[]")
+                .execute(&mut conn)
+                .await
+                .unwrap();
+            let found: (i64, i64) = sqlx::query_as("SELECT epoch, seq FROM ha_state")
+                .fetch_one(&mut conn)
+                .await
+                .unwrap();
+            assert_eq!(found, kept);
+        }
+    }
+}
