@@ -4,7 +4,7 @@
 use sqlx::SqlStr;
 
 use super::engine::{Access, Bind, Done, FromFound, Session, Target};
-use super::error::{StoreError, during};
+use super::error::{StoreError, StoreErrorKind, during};
 use super::schema;
 use super::statements::Filled;
 
@@ -50,14 +50,21 @@ impl Link {
         Ok((session, false))
     }
 
-    /// Puts the session back after a use that came to this. After an error its transaction is given
-    /// up, and if even that fails, the session is.
+    /// Puts the session back after a use that came to this. After an error that passes by itself its
+    /// transaction is given up; after another one, or if even that fails, the session is: SQLite, for
+    /// one, never writes again on a connection that was made while its file was read-only.
     pub(crate) async fn put_back<T>(
         &mut self,
         mut session: Box<dyn Session>,
         result: Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        if result.is_ok() || session.rollback().await.is_ok() {
+        let is_good = match &result {
+            Ok(_) => true,
+            Err(error) => {
+                error.kind() == StoreErrorKind::Passing && session.rollback().await.is_ok()
+            }
+        };
+        if is_good {
             self.session = Some(session);
         }
         result
