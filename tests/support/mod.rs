@@ -13,6 +13,7 @@ pub mod disk;
 pub mod guest;
 pub mod hypervisor;
 pub mod lab;
+pub mod mariadb;
 pub mod node;
 pub mod process;
 pub mod site;
