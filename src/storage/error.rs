@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use sqlx::error::DatabaseError;
+use sqlx::mysql::MySqlDatabaseError;
 use thiserror::Error;
 
 /// An operation on the database that did not happen. Nothing of its batch was stored.
@@ -112,18 +114,86 @@ pub(crate) fn during(operation: &'static str) -> impl Fn(sqlx::Error) -> StoreEr
     move |source| StoreError::Engine { operation, source }
 }
 
+/// Whether an error is about the values of single rows, so that its batch would be stored but for them.
+/// A key that refers to nothing counts as one, although a stale id in memory may be behind it.
+pub(crate) fn is_about_data(error: &StoreError) -> bool {
+    let StoreError::Engine {
+        source: sqlx::Error::Database(refused),
+        ..
+    } = error
+    else {
+        return false;
+    };
+    match refused.try_downcast_ref::<MySqlDatabaseError>() {
+        Some(mysql) => mysql_is_about_data(mysql.number(), mysql.code()),
+        None => primary_code(&**refused).is_some_and(|code| SQLITE_DATA.contains(&code)),
+    }
+}
+
 /// SQLite's primary result codes that another try may not meet again (sqlite.org/rescode.html):
 /// BUSY, LOCKED, NOMEM, INTERRUPT, IOERR, FULL, CANTOPEN.
-const PASSING_CODES: [u32; 7] = [5, 6, 7, 9, 10, 13, 14];
+const SQLITE_PASSING: [u32; 7] = [5, 6, 7, 9, 10, 13, 14];
+
+/// Those that a row's values cause: TOOBIG, CONSTRAINT, MISMATCH, RANGE.
+const SQLITE_DATA: [u32; 4] = [18, 19, 20, 25];
+
+/// Errors of MySQL and MariaDB that another try, perhaps at another server, may not meet again.
+const MYSQL_PASSING: [u16; 24] = [
+    3,    // writing a file failed
+    1021, // disk full
+    1030, // the storage engine reports an error of its own, a full disk among others
+    1040, // too many connections
+    1047, // Galera: not prepared, as a node without its cluster is
+    1053, // shutting down
+    1114, // table or tablespace full
+    1135, // no thread for a connection
+    1159, // reading a packet took too long
+    1161, // writing a packet took too long
+    1180, // the commit failed
+    1203, // the user has too many connections
+    1205, // waited too long for a lock
+    1213, // deadlock, or Galera's certification failed
+    1226, // the user has used up a resource
+    1290, // read-only, as a replica is
+    1317, // interrupted
+    1792, // the transaction is read-only
+    1836, // running in read-only mode
+    1927, // the connection was killed
+    2006, // gone away
+    2013, // lost while it answered
+    3024, // the statement took too long
+    4031, // idle for too long
+];
+
+/// Those that a row's values cause, where the SQLSTATE is a general one: null, foreign key, no such
+/// number, wrong value.
+const MYSQL_DATA: [u16; 10] = [
+    1048, 1062, 1264, 1265, 1292, 1366, 1367, 1406, 1452, 4025,
+];
+
+fn mysql_is_about_data(number: u16, state: Option<&str>) -> bool {
+    // 22 is a wrong value and 23 a violated constraint, in every SQL database.
+    let by_state = state.is_some_and(|state| state.starts_with("22") || state.starts_with("23"));
+    by_state || MYSQL_DATA.contains(&number)
+}
+
+/// The low byte is the primary code, the rest says more.
+fn primary_code(refused: &dyn DatabaseError) -> Option<u32> {
+    let code: u32 = refused.code()?.parse().ok()?;
+    Some(code & 0xff)
+}
 
 fn engine_kind(error: &sqlx::Error) -> StoreErrorKind {
     let passing = match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
-        sqlx::Error::Database(refused) => refused
-            .code()
-            .and_then(|code| code.parse::<u32>().ok())
-            // The low byte is the primary code, the rest says more.
-            .is_some_and(|code| PASSING_CODES.contains(&(code & 0xff))),
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(refused) => match refused.try_downcast_ref::<MySqlDatabaseError>() {
+            Some(mysql) => MYSQL_PASSING.contains(&mysql.number()),
+            None => primary_code(&**refused).is_some_and(|code| SQLITE_PASSING.contains(&code)),
+        },
         _ => false,
     };
     if passing {
@@ -164,8 +234,31 @@ mod tests {
         assert_eq!(locked.kind(), StoreErrorKind::Passing);
         let mistaken = refused(&mut other, "SELECT FROM").await;
         assert_eq!(mistaken.kind(), StoreErrorKind::Lasting);
+        assert!(!is_about_data(&locked) && !is_about_data(&mistaken));
 
         let source = locked.source().unwrap().to_string();
         assert!(!locked.to_string().contains(&source));
+    }
+
+    #[tokio::test]
+    async fn what_a_row_s_values_cause_is_told_from_what_ails_the_database() {
+        let mut conn = SqliteConnectOptions::new().connect().await.unwrap();
+        raw_sql("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT NOT NULL)")
+            .execute(&mut conn)
+            .await
+            .unwrap();
+        for (text, is_data) in [
+            ("INSERT INTO t VALUES (1, NULL)", true),
+            ("INSERT INTO t VALUES ('x', '')", true),
+            ("INSERT INTO t VALUES (1, zeroblob(1 << 31))", true),
+            ("INSERT INTO nowhere VALUES (1)", false),
+        ] {
+            let error = refused(&mut conn, text).await;
+            assert_eq!(is_about_data(&error), is_data, "{text}: {error:?}");
+            assert_eq!(error.kind(), StoreErrorKind::Lasting, "{text}");
+        }
+        assert!(mysql_is_about_data(1366, Some("HY000")));
+        assert!(mysql_is_about_data(4025, Some("23000")));
+        assert!(!mysql_is_about_data(1146, Some("42S02")));
     }
 }
