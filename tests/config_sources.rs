@@ -166,13 +166,14 @@ fn what_is_wrong_with_a_file_is_said_at_the_option_that_names_it() {
         "[database]\nconnection_file = s\n",
         &[],
         &[],
-        &secret_text("", b"mysql://u:hunter2@h/d"),
+        &secret_text("", b"postgresql://u:hunter2@h/d"),
     );
     assert_eq!(
         messages(&result),
         [
-            "/etc/ha/s: [database] connection: found a secret of 21 characters, expected \
-          sqlite:///path: this build has no engine mysql, it has sqlite"
+            "/etc/ha/s: [database] connection: found a secret of 26 characters, expected \
+          sqlite:////path or mysql+pymysql://user:password@host/database: this build has no engine \
+          postgresql, it has mysql and sqlite"
         ]
     );
 }
@@ -384,9 +385,11 @@ fn a_database_is_shown_without_its_password() {
     for (url, shown) in [
         ("sqlite:////x/y.sqlite", "sqlite:////x/y.sqlite"),
         ("sqlite:////x?key=hunter2", "sqlite:////x"),
-        ("mysql://u:hunter2@h/d?charset=utf8", "mysql://u@h/d"),
-        ("mysql://u:p@hunter2@h/d", "mysql://u@h/d"),
-        ("mysql+pymysql://u@h:3306/d", "mysql+pymysql://u@h:3306/d"),
+        ("mysql://u:hunter2@h/d?charset=utf8", "mysql://u@h:3306/d"),
+        ("mysql://u:p@hunter2@h/d", "mysql://u@h:3306/d"),
+        ("mysql://u:p?hunter2@h/d", "mysql://u@h:3306/d"),
+        ("mysql://u:p@x?hunter2@h/d", "of another kind"),
+        ("mysql+pymysql://u@h:1,[::1]/d", "mysql://u@h:1,[::1]:3306/d"),
         ("hunter2", "of another kind"),
     ] {
         assert_eq!(settings(url), shown, "{url}");

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::command::{self, CommandLine, PluginSpec};
+use super::connection::Connection;
 use super::options::Kind;
 use super::settings::Quorum;
 use crate::model::Secret;
@@ -314,50 +315,10 @@ fn quorum(text: &str) -> Result<Parsed, Wrong> {
         .ok_or_else(|| wrong("any, majority, all or a number of gateways"))
 }
 
-/// Engines of SQLAlchemy, which may be named in a message: a word before `://` that isn't one of
-/// them may be anything.
-const FOREIGN_ENGINES: &[&str] = &[
-    "mysql",
-    "postgresql",
-    "postgres",
-    "mongodb",
-    "oracle",
-    "mssql",
-    "db2",
-    "hbase",
-    "es",
-];
-
 fn connection(text: &str, base: &Path) -> Result<Parsed, Wrong> {
-    let expected = "sqlite:///path";
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return Err(wrong(expected));
-    };
-    let engine = scheme.split('+').next().unwrap_or_default();
-    if FOREIGN_ENGINES.contains(&engine) {
-        return Err(wrong(format!(
-            "{expected}: this build has no engine {engine}, it has sqlite"
-        )));
-    }
-    let path = rest.strip_prefix('/').unwrap_or_default();
-    let (path, query) = path
-        .split_once('?')
-        .map_or((path, None), |(path, query)| (path, Some(query)));
-    if engine != "sqlite" || path.is_empty() {
-        return Err(wrong(expected));
-    }
-    if path == ":memory:" {
-        return Err(wrong(format!(
-            "{expected}: a database in memory ends with the process that made it"
-        )));
-    }
-    let path = base.join(path);
-    let mut url = format!("sqlite:///{}", path.to_string_lossy());
-    if let Some(query) = query {
-        url.push('?');
-        url.push_str(query);
-    }
-    Ok(Parsed::Secret(Secret::new(url)))
+    Connection::based(text, base)
+        .map(Parsed::Secret)
+        .map_err(|error| wrong(error.to_string()))
 }
 
 #[cfg(test)]
@@ -477,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_is_a_file_of_sqlite() {
+    fn a_file_of_a_database_starts_where_its_option_stands() {
         let url = |text: &str| match ok(Kind::Connection, text) {
             Parsed::Secret(secret) => secret.expose().to_owned(),
             other => panic!("{other:?}"),
@@ -488,17 +449,9 @@ mod tests {
             "sqlite:////etc/ha/x.db?mode=rw"
         );
         assert_eq!(url("sqlite+pysqlite:///x.db"), "sqlite:////etc/ha/x.db");
-        for text in [
-            "",
-            "x.db",
-            "sqlite://",
-            "sqlite:///",
-            "sqlite:///:memory:",
-            "sqlite:x.db",
-            "mysql://u:p@h/d",
-            "mysql+pymysql://u:p@h/d",
-            "secret://h",
-        ] {
+        let mysql = "mysql+pymysql://u:p@h/d?charset=utf8";
+        assert_eq!(url(mysql), mysql);
+        for text in ["", "x.db", "sqlite:///", "mysql://u:p@h", "secret://h"] {
             assert!(is_wrong(Kind::Connection, text), "{text}");
         }
     }

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 mod change;
 mod command;
+mod connection;
 mod draft;
 pub mod foreign;
 mod in_force;
@@ -32,6 +33,9 @@ pub use change::{Change, change};
 #[cfg(test)]
 pub(crate) use command::TAKEN_NAMES;
 pub use command::{CommandLine, PluginFormat, PluginSpec};
+pub use connection::{
+    Connection, ConnectionError, ENDPOINTS_MAX, Endpoint, MysqlConnection, Tls, TlsMode,
+};
 pub use draft::{Draft, Inputs, SECRET_BYTES_MAX, SecretText};
 pub use in_force::{Origin, SetOption};
 pub use problem::{Problem, Problems, Severity};

@@ -778,7 +778,9 @@ pub static OPTIONS: &[OptionSpec] = &[
             ("database", "sql_connection"),
             ("sql", "connection"),
         ],
-        help: "The database, as an SQLAlchemy URL. This version has the engine sqlite.",
+        help: "The database, as an SQLAlchemy URL: sqlite:////path or \
+               mysql+pymysql://user:password@host/database. Several hosts, sockets and TLS stand \
+               below.",
         ..FIXED
     },
     OptionSpec {

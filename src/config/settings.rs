@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::command::{CommandLine, PluginSpec};
+use super::connection::Connection;
 use super::options::DEFAULT;
 use super::problem::Severity;
 use super::values::{Mismatch, Values};
@@ -290,19 +291,11 @@ pub struct DatabaseSettings {
 }
 
 impl DatabaseSettings {
-    /// The URL for people: without a password, and without parameters, which may be one.
+    /// The URL for people: without a password, and without options.
     pub fn shown(&self) -> String {
-        let url = self.connection.expose();
-        let url = url.split_once('?').map_or(url, |(url, _)| url);
-        let Some((scheme, rest)) = url.split_once("://") else {
-            return "of another kind".to_owned();
-        };
-        match rest.rsplit_once('@') {
-            Some((user, place)) => {
-                let user = user.split_once(':').map_or(user, |(user, _)| user);
-                format!("{scheme}://{user}@{place}")
-            }
-            None => format!("{scheme}://{rest}"),
+        match Connection::parse(self.connection.expose()) {
+            Ok(connection) => connection.to_string(),
+            Err(_) => "of another kind".to_owned(),
         }
     }
 }

@@ -6,15 +6,45 @@ use sqlx::error::DatabaseError;
 use sqlx::mysql::MySqlDatabaseError;
 use thiserror::Error;
 
+use crate::config::ConnectionError;
+
 /// An operation on the database that did not happen. Nothing of its batch was stored.
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// The connection is no URL of a kind that we know. It isn't shown: it may hold a password.
-    #[error("database connection: {0}")]
-    Connection(&'static str),
+    #[error("database connection: expected {0}")]
+    Connection(ConnectionError),
     /// The database is not there.
     #[error("database {0} does not exist: run ceilometer-collector-ha dbsync")]
     NoDatabase(String),
+    /// The server has no such database.
+    #[error(
+        "database {database} does not exist: an administrator makes it with \
+         CREATE DATABASE {database} CHARACTER SET utf8 and GRANT ALL ON {database}.* TO {user}, \
+         then run ceilometer-collector-ha dbsync"
+    )]
+    NoMysqlDatabase {
+        /// The database.
+        database: String,
+        /// Who would use it.
+        user: String,
+    },
+    /// A server didn't let us in, or isn't there.
+    #[error("connecting to {place} as {user}")]
+    Connecting {
+        /// Who logs in.
+        user: String,
+        /// Where.
+        place: String,
+        /// Why not.
+        source: sqlx::Error,
+    },
+    /// The server can be read from alone, as a replica can.
+    #[error("connecting to {0}: it is read-only")]
+    ReadOnlyServer(String),
+    /// No server is named.
+    #[error("connecting to {0}: it names no server")]
+    NoServer(String),
     /// The file is there, our tables aren't.
     #[error("database {0} has no ha tables yet: run ceilometer-collector-ha dbsync")]
     NoSchema(String),
@@ -95,10 +125,14 @@ impl StoreError {
     /// Whether trying again can help.
     pub fn kind(&self) -> StoreErrorKind {
         match self {
-            StoreError::Engine { source, .. } => engine_kind(source),
-            StoreError::File { .. } => StoreErrorKind::Passing,
+            StoreError::Engine { source, .. } | StoreError::Connecting { source, .. } => {
+                engine_kind(source)
+            }
+            StoreError::File { .. } | StoreError::ReadOnlyServer(_) => StoreErrorKind::Passing,
             StoreError::Connection(_)
             | StoreError::NoDatabase(_)
+            | StoreError::NoMysqlDatabase { .. }
+            | StoreError::NoServer(_)
             | StoreError::NoSchema(_)
             | StoreError::OlderSchema { .. }
             | StoreError::NewerSchema { .. }

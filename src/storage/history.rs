@@ -21,7 +21,7 @@ impl Pass<'_> {
             .map(|row| Ok((self.meter_id(row)?, self.resource_id(row)?)))
             .collect::<Result<_, StoreError>>()?;
         let lines: Vec<_> = new.iter().zip(ids).collect();
-        let moment = self.dialect.moment;
+        let (moment, text) = (self.dialect.moment, self.dialect.text);
         let recorded_at = moment(UtcTime::from_unix_micros(self.now));
         let samples = statements(&sql::PUT_SAMPLES, &lines, |binds, (row, ids)| {
             let (meter_id, resource_id) = *ids;
@@ -32,8 +32,8 @@ impl Pass<'_> {
                 .put(received.volume)
                 .put(received.timestamp.map(moment))
                 .put(recorded_at.as_str())
-                .put(&received.signature)
-                .put(&received.message_id);
+                .put(text(&received.signature))
+                .put(text(&received.message_id));
         });
         write(self.session, samples, "storing samples").await?;
         Ok(())
@@ -224,5 +224,6 @@ fn put_resource_key<'v>(binds: &mut Binds<'v>, key: &'v ResourceKey, dialect: &'
         .put(user_id.as_deref().map(text))
         .put(project_id.as_deref().map(text))
         .put(text(source))
-        .put(key.metadata_hash());
+        .put(key.metadata_hash())
+        .put(text(resource_id));
 }

@@ -101,6 +101,8 @@ mod tests {
         let versions: Vec<i64> = MIGRATIONS.iter().map(|(version, _)| *version).collect();
         let expected: Vec<i64> = (1..=latest()).collect();
         assert_eq!(versions, expected);
-        assert_eq!(sql::sqlite::DIALECT.migrations.len(), MIGRATIONS.len());
+        for dialect in [&sql::sqlite::DIALECT, &sql::mysql::DIALECT] {
+            assert_eq!(dialect.migrations.len(), MIGRATIONS.len());
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! One connection to a database, whatever its engine: the trait that each engine implements, the
 //! values that go in and the rows that come out.
 
+pub(crate) mod mysql;
 pub(crate) mod sqlite;
 
 use std::borrow::Cow;
@@ -8,12 +9,15 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 
+use sqlx::mysql::MySqlRow;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, SqlStr};
 
 use super::error::StoreError;
 use super::sql::Dialect;
+use crate::config::Connection;
 use crate::model::Secret;
+use mysql::MysqlTarget;
 
 /// Work of a session that is under way.
 pub(crate) type Doing<'s, T> = Pin<Box<dyn Future<Output = Result<T, sqlx::Error>> + Send + 's>>;
@@ -89,26 +93,32 @@ pub(crate) enum Access {
 }
 
 /// A database that can be connected to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum Target {
     /// SQLite's file.
     Sqlite(PathBuf),
+    /// A database of MySQL or MariaDB.
+    Mysql(MysqlTarget),
 }
 
 impl Target {
     /// Reads a SQLAlchemy URL.
     pub(crate) fn of(connection: &Secret) -> Result<Target, StoreError> {
-        sqlite::file_of(connection).map(Target::Sqlite)
+        match Connection::parse(connection.expose()).map_err(StoreError::Connection)? {
+            Connection::Sqlite(file) => Ok(Target::Sqlite(file)),
+            Connection::Mysql(mysql) => Ok(Target::Mysql(MysqlTarget::new(mysql))),
+        }
     }
 
     /// Its name for people, without a password.
     pub(crate) fn shown(&self) -> String {
         match self {
             Target::Sqlite(file) => file.display().to_string(),
+            Target::Mysql(mysql) => mysql.shown(),
         }
     }
 
-    /// Connects. A database that isn't there is created for [`Access::Migrate`] alone; says so in
+    /// Connects. A file that isn't there is created for [`Access::Migrate`] alone; says so in
     /// `done`.
     pub(crate) async fn connect(
         &self,
@@ -117,6 +127,7 @@ impl Target {
     ) -> Result<Box<dyn Session>, StoreError> {
         match self {
             Target::Sqlite(file) => Ok(Box::new(sqlite::connect(file, access, done).await?)),
+            Target::Mysql(target) => Ok(Box::new(target.connect(access).await?)),
         }
     }
 }
@@ -169,6 +180,8 @@ impl<'v, T: Into<Bind<'v>>> From<Option<T>> for Bind<'v> {
 pub(crate) enum Found<'r> {
     /// SQLite's.
     Sqlite(&'r SqliteRow),
+    /// MySQL's or MariaDB's.
+    Mysql(&'r MySqlRow),
 }
 
 impl Found<'_> {
@@ -190,6 +203,7 @@ macro_rules! cells {
             fn read(found: Found<'_>, column: usize) -> Result<Self, sqlx::Error> {
                 match found {
                     Found::Sqlite(row) => row.try_get_unchecked(column),
+                    Found::Mysql(row) => row.try_get_unchecked(column),
                 }
             }
         })+

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::future::Future;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -11,7 +11,6 @@ use sqlx::sqlite::{SqliteArguments, SqliteConnectOptions, SqliteConnection, Sqli
 use sqlx::{Arguments as _, ConnectOptions, Connection as _, SqlStr, raw_sql};
 
 use super::{Access, Bind, Doing, Done, Each, Found, Session, Standing};
-use crate::model::Secret;
 use crate::storage::error::{StoreError, during};
 use crate::storage::sql::Dialect;
 use crate::storage::sql::sqlite::DIALECT;
@@ -27,30 +26,6 @@ const WAL_BYTES_MAX: &str = "67108864";
 
 /// Who may read a database file that we create: its owner and group, as far as the umask lets them.
 const FILE_MODE: u32 = 0o640;
-
-/// The file behind a SQLAlchemy URL: `sqlite:////absolute` or `sqlite:///relative`. A driver name
-/// after a plus sign and options after a question mark are SQLAlchemy's business and are skipped.
-pub(crate) fn file_of(connection: &Secret) -> Result<PathBuf, StoreError> {
-    let url = connection.expose();
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return Err(StoreError::Connection(
-            "is no URL such as sqlite:////var/lib/ceilometer-ha/ha.sqlite",
-        ));
-    };
-    if scheme.split('+').next() != Some("sqlite") {
-        return Err(StoreError::Connection(
-            "this build stores in sqlite:// only",
-        ));
-    }
-    let file = rest.split('?').next().unwrap_or(rest);
-    match file.strip_prefix('/') {
-        Some(path) if !path.is_empty() && path != ":memory:" => Ok(PathBuf::from(path)),
-        _ => Err(StoreError::Connection(
-            "names no file: sqlite:////absolute/path or sqlite:///relative/path, \
-             and not in memory, where no other process could read it",
-        )),
-    }
-}
 
 /// A connection to a file.
 #[derive(Debug)]
@@ -242,37 +217,4 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .foreign_keys(true)
         .pragma("journal_size_limit", WAL_BYTES_MAX)
         .disable_statement_logging()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_are_sqlalchemy_s() {
-        for (url, file) in [
-            ("sqlite:////var/lib/ha.sqlite", "/var/lib/ha.sqlite"),
-            ("sqlite:///ha.sqlite", "ha.sqlite"),
-            ("sqlite+pysqlite:////x/y?timeout=20", "/x/y"),
-        ] {
-            let found = file_of(&Secret::new(url)).unwrap();
-            assert_eq!(found, Path::new(file), "{url}");
-        }
-    }
-
-    #[test]
-    fn a_url_that_is_refused_is_not_shown() {
-        for url in [
-            "",
-            "/var/lib/s3cret.sqlite",
-            "sqlite://",
-            "sqlite:///",
-            "sqlite://s3cret",
-            "sqlite:///:memory:",
-            "mysql://ceilometer:s3cret@controller/ceilometer",
-        ] {
-            let error = file_of(&Secret::new(url)).unwrap_err();
-            assert!(!format!("{error} {error:?}").contains("s3cret"), "{url}");
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! The statements: those that every engine understands, and by [`Dialect`] those that each has its
 //! own words for.
 
+pub(crate) mod mysql;
 pub(crate) mod sqlite;
 
 use std::borrow::Cow;
@@ -42,7 +43,7 @@ pub(crate) struct Dialect {
     /// The id of a meter, or NULL: name, type, unit.
     pub(crate) meter_id: &'static str,
     /// Ids of resources, by the number of the question: resource_id, user_id, project_id, source_id,
-    /// metadata_hash.
+    /// metadata_hash, and resource_id once more, for an engine whose index isn't exact.
     pub(crate) resource_ids: Bulk,
     /// Metadata of new resources that are texts or null. Of two keys that read the same the first is
     /// kept.
@@ -64,6 +65,13 @@ pub(crate) struct Dialect {
     /// Remembers the newest reading that each path brought.
     pub(crate) put_paths: Bulk,
 
+    /// The greatest id of a sample, or NULL, and the greatest that its column holds.
+    pub(crate) sample_ids: &'static str,
+    /// Gives that column 64 bits; None where it always has them.
+    pub(crate) widen: Option<&'static str>,
+
+    /// Whether Ceilometer's tables can hold NaN and the infinities.
+    pub(crate) holds_non_finite: bool,
     /// A moment as Ceilometer's tables hold it.
     pub(crate) moment: fn(UtcTime) -> String,
     /// What Ceilometer's tables can hold of a text.

@@ -59,8 +59,8 @@ pub(crate) static DIALECT: Dialect = Dialect {
     meter_id: "SELECT min(id) FROM meter WHERE name = ? AND type IS ? AND unit IS ?",
     // The unary plus keeps SQLite from choosing the index on the hash, which a whole fleet may share.
     resource_ids: Bulk::new(
-        "WITH wanted(n, resource_id, user_id, project_id, source_id, metadata_hash) AS (VALUES",
-        "(?,?,?,?,?,?)",
+        "WITH wanted(n, resource_id, user_id, project_id, source_id, metadata_hash, same) AS (VALUES",
+        "(?,?,?,?,?,?,?)",
         ") SELECT wanted.n, min(resource.internal_id) FROM wanted CROSS JOIN resource \
          ON resource.resource_id = wanted.resource_id \
          AND resource.user_id IS wanted.user_id AND resource.project_id IS wanted.project_id \
@@ -118,6 +118,10 @@ pub(crate) static DIALECT: Dialect = Dialect {
          WHERE (excluded.epoch, excluded.seq) > (ha_path.epoch, ha_path.seq)",
     ),
 
+    sample_ids: "SELECT max(id), 9223372036854775807 FROM sample",
+    widen: None,
+
+    holds_non_finite: true,
     moment: UtcTime::to_sql_text,
     text: |text| Cow::Borrowed(text),
 };
