@@ -389,7 +389,10 @@ fn a_database_is_shown_without_its_password() {
         ("mysql://u:p@hunter2@h/d", "mysql://u@h:3306/d"),
         ("mysql://u:p?hunter2@h/d", "mysql://u@h:3306/d"),
         ("mysql://u:p@x?hunter2@h/d", "of another kind"),
-        ("mysql+pymysql://u@h:1,[::1]/d", "mysql://u@h:1,[::1]:3306/d"),
+        (
+            "mysql+pymysql://u@h:1,[::1]/d",
+            "mysql://u@h:1,[::1]:3306/d",
+        ),
         ("hunter2", "of another kind"),
     ] {
         assert_eq!(settings(url), shown, "{url}");

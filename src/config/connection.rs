@@ -441,7 +441,11 @@ mod tests {
                 "mysql://c@10.0.0.1:3306/ceilometer",
                 Some("s3cret"),
             ),
-            ("mysql://c@db.example/x", "mysql://c@db.example:3306/x", None),
+            (
+                "mysql://c@db.example/x",
+                "mysql://c@db.example:3306/x",
+                None,
+            ),
             (
                 "mariadb+mysqldb://c:a%40b%2Fc%3Ad+%zz@[fd00::1]:3307,db2/x",
                 "mysql://c@[fd00::1]:3307,db2:3306/x",
@@ -515,7 +519,10 @@ mod tests {
             ("mysql://c:s3cret@[::1/x", "host:port"),
             ("mysql://c:s3cret@a b/x", "host:port"),
             ("mysql://c:s3cret%ff@h/x", "UTF-8 behind % in the password"),
-            ("mysql://c:s3cret@h/x?unix_socket=s", "absolute path as unix_socket"),
+            (
+                "mysql://c:s3cret@h/x?unix_socket=s",
+                "absolute path as unix_socket",
+            ),
             ("mysql://c:s3cret@h/x?ssl_cert=/c", "ssl_cert and ssl_key"),
             ("mysql://c:s3cret@h/x?ssl_capath=/c", "only ssl_ca"),
             ("mysql://c:s3cret@h/x?ssl_disabled=s3cret", "true or false"),
@@ -542,7 +549,8 @@ mod tests {
             let coded: String = password.bytes().map(|byte| format!("%{byte:02X}")).collect();
             let found = mysql(&format!("mysql://c:{coded}@h/x"));
             let shown = format!("{found:?}");
-            prop_assert_eq!(found.password.unwrap().expose(), &password);
+            let found_password = found.password.unwrap();
+            prop_assert_eq!(found_password.expose(), &password);
             prop_assert!(!shown.contains(&coded) || coded.is_empty());
         }
 

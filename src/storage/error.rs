@@ -201,9 +201,7 @@ const MYSQL_PASSING: [u16; 24] = [
 
 /// Those that a row's values cause, where the SQLSTATE is a general one: null, foreign key, no such
 /// number, wrong value.
-const MYSQL_DATA: [u16; 10] = [
-    1048, 1062, 1264, 1265, 1292, 1366, 1367, 1406, 1452, 4025,
-];
+const MYSQL_DATA: [u16; 10] = [1048, 1062, 1264, 1265, 1292, 1366, 1367, 1406, 1452, 4025];
 
 fn mysql_is_about_data(number: u16, state: Option<&str>) -> bool {
     // 22 is a wrong value and 23 a violated constraint, in every SQL database.

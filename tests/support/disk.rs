@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::run;
 
+/// The size where a test doesn't name one.
 const BYTES: u64 = 64 << 20;
 
 /// A disk, mounted. It must outlive whoever uses it, so make it first.
@@ -18,13 +19,18 @@ pub struct Disk {
 impl Disk {
     /// Makes one and mounts it here.
     pub fn at(path: &Path) -> Self {
+        Disk::of(BYTES, path)
+    }
+
+    /// The same of another size.
+    pub fn of(bytes: u64, path: &Path) -> Self {
         assert!(
             Path::new("/dev/loop-control").exists(),
             "these tests freeze a file system and need loop devices"
         );
         let image = path.with_extension("img");
         let file = File::create(&image).expect("make a file");
-        file.set_len(BYTES).expect("make it long");
+        file.set_len(bytes).expect("make it long");
         run(Command::new("mkfs.ext4").arg("-q").arg(&image));
         fs::create_dir_all(path).expect("make a folder");
         run(Command::new("mount")

@@ -99,6 +99,14 @@ impl Server {
         });
     }
 
+    /// Starts it again if it ended by itself.
+    pub fn start_if_it_ended(&mut self) {
+        if !self.process.as_mut().expect("it was started").is_running() {
+            self.process = None;
+            self.start_again();
+        }
+    }
+
     /// Its socket file.
     pub fn socket(&self) -> PathBuf {
         self.folder.join("socket")

@@ -378,8 +378,9 @@ impl MysqlSession {
     fn judged<T>(&mut self, result: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
         if let Err(error) = &result {
             self.is_broken |= match error {
-                sqlx::Error::Database(_) => number(error)
-                    .is_some_and(|number| ELSEWHERE.contains(&number)),
+                sqlx::Error::Database(_) => {
+                    number(error).is_some_and(|number| ELSEWHERE.contains(&number))
+                }
                 _ => true,
             };
         }
