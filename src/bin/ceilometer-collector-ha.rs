@@ -23,13 +23,18 @@ struct Args {
 enum Command {
     /// Create the database's tables, or bring those of an earlier version or of a Ceilometer up to
     /// date
-    Dbsync,
+    Dbsync {
+        /// Give the numbers of samples 64 bits in a database that was taken over from Ceilometer; it
+        /// copies that table, which may take hours
+        #[arg(long)]
+        widen: bool,
+    },
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     daemons::exit(match args.command {
         None => collector::run(&args.config),
-        Some(Command::Dbsync) => collector::dbsync(&args.config),
+        Some(Command::Dbsync { widen }) => collector::dbsync(&args.config, widen),
     })
 }

@@ -20,7 +20,7 @@ use super::{
 use crate::clock;
 use crate::collector::batch::{self, Arrived, Batch};
 use crate::collector::udp::{RECEIVE_BUFFER, UdpReceiver};
-use crate::config::{CollectorSettings, Loaded, Purpose, Settings};
+use crate::config::{CollectorSettings, Connection, Loaded, Purpose, Settings};
 use crate::events::{CollectorEvents, Stored};
 use crate::model::{Received, Secret, Shared};
 use crate::storage::{Database, RowRefusal, StoreError, StoreReport};
@@ -73,8 +73,8 @@ pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
     Ok(())
 }
 
-/// Creates or migrates the database's tables.
-pub fn dbsync(args: &ConfigArgs) -> Result<(), DaemonError> {
+/// Creates or migrates the database's tables, and if asked for, widens the numbers of samples.
+pub fn dbsync(args: &ConfigArgs, widen: bool) -> Result<(), DaemonError> {
     let Loaded {
         settings, options, ..
     } = files::load_settings(args, Purpose::Collector)?;
@@ -83,11 +83,27 @@ pub fn dbsync(args: &ConfigArgs) -> Result<(), DaemonError> {
     }
     process::keep_files_private();
     files::make_state_path(&settings);
-    let done = signals::runtime()?
-        .block_on(Database::dbsync(&settings.database.connection))
-        .map_err(|error| DaemonError::failed("dbsync", error))?;
+    let connection = &settings.database.connection;
+    let failed = |error| DaemonError::failed("dbsync", error);
+    let runtime = signals::runtime()?;
+    let done = runtime
+        .block_on(Database::dbsync(connection))
+        .map_err(failed)?;
     done.iter()
-        .try_for_each(|line| output::line(format_args!("{line}")))
+        .try_for_each(|line| output::line(format_args!("{line}")))?;
+    if !widen {
+        return Ok(());
+    }
+    let began = clock::now();
+    // Who doesn't read what it says doesn't keep it from going on.
+    let tell = |line: String| drop(output::line(format_args!("{line}")));
+    runtime
+        .block_on(Database::widen(connection, &tell))
+        .map_err(failed)?;
+    output::line(format_args!(
+        "it took {:.1} s",
+        clock::now().duration_since(began).as_secs_f64()
+    ))
 }
 
 /// A running collector.
@@ -196,7 +212,8 @@ impl Collector {
     }
 }
 
-/// The embedded database makes its own tables: there is nobody to ask for a `dbsync` first.
+/// The embedded database makes its own tables: there is nobody to ask for a `dbsync` first. Of a server
+/// whoever looks after it is asked, as Ceilometer does.
 async fn open_database(settings: &Settings) -> Result<Database, DaemonError> {
     files::make_state_path(settings);
     let connection = &settings.database.connection;
@@ -204,11 +221,13 @@ async fn open_database(settings: &Settings) -> Result<Database, DaemonError> {
         let what = what.to_owned();
         move |error: StoreError| DaemonError::failed(what, error)
     };
-    for line in Database::dbsync(connection)
-        .await
-        .map_err(failed("preparing the database"))?
-    {
-        tracing::info!("dbsync: {line}");
+    if let Ok(Connection::Sqlite(_)) = Connection::parse(connection.expose()) {
+        for line in Database::dbsync(connection)
+            .await
+            .map_err(failed("preparing the database"))?
+        {
+            tracing::info!("dbsync: {line}");
+        }
     }
     Database::open(connection)
         .await

@@ -70,10 +70,29 @@ impl Database {
     /// Creates the file and the tables as far as they are missing, and takes over a Ceilometer
     /// database with its data. Returns what was done, a line each.
     ///
-    /// All or nothing, and a second time there is nothing to do. A newer schema of ours and another
+    /// All or nothing where the engine can undo the making of tables; else another run completes what
+    /// one that was ended midway began. A second time there is nothing to do. A newer schema of ours and another
     /// `migrate_version` are refused, and such a file is left as it was.
     pub async fn dbsync(connection: &Secret) -> Result<Vec<String>, StoreError> {
         dbsync::dbsync(&Target::of(connection)?).await
+    }
+
+    /// Widens `sample.id` to 64 bits where a taken-over database has fewer; tells what it does while it
+    /// does it. It may take hours, and readings are not stored meanwhile.
+    pub async fn widen(
+        connection: &Secret,
+        tell: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<(), StoreError> {
+        dbsync::widen(&Target::of(connection)?, tell).await
+    }
+
+    /// The share of the numbers of samples that is still free.
+    pub async fn sample_id_headroom(&self) -> Result<f64, StoreError> {
+        let mut reader = self.reader.lock().await;
+        let (mut session, _) = reader.take().await?;
+        let ids = dbsync::sample_ids(&mut *session).await;
+        let ids = reader.put_back(session, ids).await?;
+        Ok(ids.headroom())
     }
 
     /// Stores a batch, all of it or nothing, but for single rows that can't be stored.

@@ -14,6 +14,10 @@ pub(crate) const MAX_METADATA_DEPTH: usize = 32;
 /// has about fifty. A message with more is refused.
 pub(crate) const MAX_METADATA_VALUES: usize = 4096;
 
+/// How long the metadata of one message may be as JSON, in bytes: what MySQL's TEXT holds. SQLite would
+/// hold more, but what is refused by one engine is refused by all. A longer message is refused.
+const MAX_METADATA_BYTES: usize = 65_535;
+
 /// The width of Ceilometer's VARCHAR columns, in characters. A longer text would be cut, refused
 /// or kept by the engine's mood, so the message is refused.
 pub(crate) const MAX_TEXT: usize = 255;
@@ -62,8 +66,8 @@ refusals! {
     OrderOutOfRange = "order_out_of_range", "its epoch or sequence number does not fit a BIGINT";
     /// A numbered reading without a volume can't be a state.
     VolumeMissing = "volume_missing", "it is numbered but has no volume";
-    /// A numbered reading whose volume is NaN or infinite can't be a state.
-    VolumeNotFinite = "volume_not_finite", "it is numbered and its volume is NaN or infinite";
+    /// A volume that is NaN or infinite can't be a state, and MySQL can't hold it at all.
+    VolumeNotFinite = "volume_not_finite", "its volume is NaN or infinite, which no state and not every engine can hold";
     /// A numbered reading without a time can't be a state.
     TimestampMissing = "timestamp_missing", "it is numbered but has no timestamp";
     /// A time that no calendar of a database has.
@@ -72,10 +76,14 @@ refusals! {
     TextTooLong = "text_too_long", "a name, an id or the signature is longer than its column";
     /// An integer in the metadata above what a BIGINT holds.
     MetadataOutOfRange = "metadata_out_of_range", "an integer in its metadata does not fit a BIGINT";
+    /// A number in the metadata that is NaN or infinite, for which MySQL has no room.
+    MetadataNotFinite = "metadata_not_finite", "a number in its metadata is NaN or infinite, which the database can't hold";
+    /// A key of the metadata, with those above it, is longer than its column.
+    MetadataKeyTooLong = "metadata_key_too_long", "a key of its metadata, with those that it lies in, is longer than its column";
     /// Metadata nested too deep.
     MetadataTooDeep = "metadata_too_deep", "its metadata nest too deep";
-    /// Metadata with too many values.
-    MetadataTooLarge = "metadata_too_large", "its metadata hold too many values";
+    /// Metadata with too many values, or too long as text.
+    MetadataTooLarge = "metadata_too_large", "its metadata hold too many values or too much text";
     /// It belongs to a life of its observer so long ago that what was seen of it is forgotten.
     EpochForgotten = "epoch_forgotten", "its observer has started too often since to tell it from a duplicate";
 }
@@ -181,6 +189,28 @@ pub(crate) fn rows_of(batch: &[Received]) -> (Vec<Row<'_>>, Vec<(usize, RowRefus
     (rows, refused)
 }
 
+/// Takes out what an engine that has no NaN and no infinity can't hold.
+pub(crate) fn finite<'a>(
+    rows: Vec<Row<'a>>,
+    refused: &mut Vec<(usize, RowRefusal)>,
+) -> Vec<Row<'a>> {
+    let refusal = |row: &Row<'a>| {
+        if row.received.volume.is_some_and(|volume| !volume.is_finite()) {
+            return Some(RowRefusal::VolumeNotFinite);
+        }
+        (!is_finite(&row.received.metadata)).then_some(RowRefusal::MetadataNotFinite)
+    };
+    rows.into_iter()
+        .filter(|row| match refusal(row) {
+            None => true,
+            Some(refusal) => {
+                refused.push((row.index, refusal));
+                false
+            }
+        })
+        .collect()
+}
+
 /// Spreads metadata over rows, sorted by key at each level. Two paths that read the same, as
 /// `{"a.b": 1, "a": {"b": 2}}` has them, are both given; the tables keep the first.
 pub(crate) fn flatten(metadata: &Value) -> Vec<MetadataRow> {
@@ -198,6 +228,13 @@ fn row_of(index: usize, received: &Received) -> Result<Row<'_>, RowRefusal> {
     let mut budget = MAX_METADATA_VALUES;
     check_value(&received.metadata, MAX_METADATA_DEPTH, &mut budget)?;
     let metadata_json = json::write(&received.metadata, NonFinite::AsPython);
+    if metadata_json.len() > MAX_METADATA_BYTES {
+        return Err(RowRefusal::MetadataTooLarge);
+    }
+    // A text that is no longer than a key may be has none that is.
+    if metadata_json.len() > MAX_TEXT && longest_key(0, &received.metadata) > MAX_TEXT {
+        return Err(RowRefusal::MetadataKeyTooLong);
+    }
     Ok(Row {
         index,
         received,
@@ -303,6 +340,36 @@ fn check_value(value: &Value, depth: usize, budget: &mut usize) -> Result<(), Ro
     }
 }
 
+fn is_finite(value: &Value) -> bool {
+    match value {
+        Value::Float(number) => number.is_finite(),
+        Value::List(items) => items.iter().all(is_finite),
+        Value::Map(entries) => entries.iter().all(|(_, value)| is_finite(value)),
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Text(_) => true,
+    }
+}
+
+/// The length of the longest `meta_key` in characters, below a key that is so long already.
+fn longest_key(base: usize, value: &Value) -> usize {
+    match value {
+        Value::Map(entries) => {
+            let dot = usize::from(base > 0);
+            let below = entries
+                .iter()
+                .map(|(key, value)| longest_key(base + dot + key.chars().count(), value));
+            below.max().unwrap_or(0)
+        }
+        Value::List(items) => {
+            let digits = items.len().saturating_sub(1).to_string().len();
+            let below = items
+                .iter()
+                .map(|item| longest_key(base + digits + "[]".len(), item));
+            below.max().unwrap_or(0)
+        }
+        Value::Null | Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Text(_) => base,
+    }
+}
+
 fn flatten_map(base: &str, entries: &[(String, Value)], rows: &mut Vec<MetadataRow>) {
     for (key, value) in json::sorted(entries) {
         let key = if base.is_empty() {
@@ -379,7 +446,7 @@ mod tests {
     #[test]
     fn each_refusal_has_its_cause() {
         type Spoil = fn(&mut Received);
-        let causes: [(RowRefusal, Spoil); 12] = [
+        let causes: [(RowRefusal, Spoil); 15] = [
             (RowRefusal::OrderOutOfRange, |r| {
                 r.identity.as_mut().unwrap().epoch = 1 << 63;
             }),
@@ -399,6 +466,18 @@ mod tests {
             (RowRefusal::TextTooLong, |r| r.signature.push('0')),
             (RowRefusal::MetadataOutOfRange, |r| {
                 r.metadata = Value::Map(vec![("k".into(), Value::List(vec![Value::Int(1 << 63)]))]);
+            }),
+            (RowRefusal::MetadataKeyTooLong, |r| {
+                r.metadata = Value::Map(vec![("k".repeat(256), Value::Null)]);
+            }),
+            (RowRefusal::MetadataKeyTooLong, |r| {
+                let list = Value::List(vec![Value::Null; 11]);
+                let map = Value::Map(vec![("ż".repeat(126), list)]);
+                r.metadata = Value::Map(vec![("k".repeat(125), map)]);
+            }),
+            (RowRefusal::MetadataTooLarge, |r| {
+                let text = "x".repeat(MAX_METADATA_BYTES);
+                r.metadata = Value::Map(vec![("k".into(), Value::Text(text))]);
             }),
             (RowRefusal::MetadataTooDeep, |r| {
                 r.metadata = Value::Map(vec![("k".into(), nested(MAX_METADATA_DEPTH))]);

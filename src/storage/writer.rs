@@ -149,6 +149,11 @@ impl<'t> Pass<'t> {
         rows: Vec<Row<'_>>,
         report: &mut StoreReport,
     ) -> Result<(), StoreError> {
+        let rows = if self.dialect.holds_non_finite {
+            rows
+        } else {
+            rows::finite(rows, &mut report.refused)
+        };
         let mut windows = self.windows(&rows).await?;
         let mut fresh = self.fresh_messages(&rows).await?;
         let sorted = plan::sort_out(rows, &mut windows, &mut fresh);

@@ -17,6 +17,7 @@ pub mod mariadb;
 pub mod node;
 pub mod process;
 pub mod site;
+pub mod store;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
