@@ -1206,11 +1206,16 @@ mod contract {
 
     const PAGE: &str = include_str!("../docs/sql-contract.md");
 
-    fn query(name: &str) -> &'static str {
-        PAGE.split("```sql\n")
-            .skip(1)
-            .filter_map(|block| block.split_once("\n```"))
-            .find_map(|(block, _)| block.strip_prefix(&format!("-- name: {name}\n")))
+    fn query(scratch: &Scratch, name: &str) -> &'static str {
+        let block = |name: String| {
+            PAGE.split("```sql\n")
+                .skip(1)
+                .filter_map(|block| block.split_once("\n```"))
+                .find_map(|(block, _)| block.strip_prefix(&format!("-- name: {name}\n")))
+        };
+        let own = (!scratch.is_sqlite()).then(|| block(format!("{name} (mysql)")));
+        own.flatten()
+            .or_else(|| block(name.to_owned()))
             .unwrap_or_else(|| panic!("the page has no query {name}"))
     }
 
@@ -1267,7 +1272,7 @@ mod contract {
                 history(&scratch, &db, host, &readings).await;
             }
             assert_eq!(
-                scratch.look(query("last_six")).await,
+                scratch.look(query(&scratch, "last_six")).await,
                 [
                     "all-down|6|0.0|down",
                     "all-up|6|1.0|up",
@@ -1298,7 +1303,7 @@ mod contract {
                 };
                 db.store(&[received]).await.unwrap();
             }
-            assert_eq!(scratch.look(query("last_six")).await, ["moved|6|0.0|down"]);
+            assert_eq!(scratch.look(query(&scratch, "last_six")).await, ["moved|6|0.0|down"]);
         }
     }
 
@@ -1324,7 +1329,7 @@ mod contract {
             .await
             .unwrap();
             assert_eq!(
-                scratch.look(query("hosts_by_cluster")).await,
+                scratch.look(query(&scratch, "hosts_by_cluster")).await,
                 ["a|blue", "b|green", "c|green"]
             );
         }
@@ -1349,8 +1354,8 @@ mod contract {
             scratch
                 .run("UPDATE ha_state SET received_at = received_at - 16000000 WHERE observer = 'silent'")
                 .await;
-            let page = query("present");
-            let verdicts = format!("SELECT host, volume, cluster, verdict FROM ({page})");
+            let page = query(&scratch, "present");
+            let verdicts = format!("SELECT host, volume, cluster, verdict FROM ({page}) AS page");
             assert_eq!(
                 scratch.look(&verdicts).await,
                 [
@@ -1360,9 +1365,9 @@ mod contract {
                     "up|1.0|blue|up",
                 ]
             );
-            let ages = format!("SELECT age_s BETWEEN 0 AND 60, offset_s < 0 FROM ({page})");
+            let ages = format!("SELECT age_s BETWEEN 0 AND 60, offset_s < 0 FROM ({page}) AS page");
             assert_eq!(scratch.look(&ages).await, ["1|1"; 4]);
-            let paths = format!("SELECT observer, path FROM ({})", query("paths"));
+            let paths = format!("SELECT observer, path FROM ({}) AS page", query(&scratch, "paths"));
             assert_eq!(
                 scratch.look(&paths).await,
                 [
@@ -1386,8 +1391,8 @@ mod contract {
                 })
                 .collect();
             db.store(&old).await.unwrap();
-            assert_eq!(scratch.look(query("last_six")).await, ["node-1|6|1.0|up"]);
-            assert_eq!(scratch.look(query("present")).await, [""; 0]);
+            assert_eq!(scratch.look(query(&scratch, "last_six")).await, ["node-1|6|1.0|up"]);
+            assert_eq!(scratch.look(query(&scratch, "present")).await, [""; 0]);
         }
     }
 
@@ -1484,8 +1489,8 @@ mod contract {
             scratch
                 .run("UPDATE ha_state SET received_at = received_at - 91000000 WHERE observer = 'silent'")
                 .await;
-            let page = query("instances");
-            let all = format!("SELECT host, instance, standing FROM ({page})");
+            let page = query(&scratch, "instances");
+            let all = format!("SELECT host, instance, standing FROM ({page}) AS page");
             assert_eq!(
                 scratch.look(&all).await,
                 [
@@ -1576,10 +1581,13 @@ mod contract {
             names,
             [
                 "-- name: last_six",
+                "-- name: last_six (mysql)",
                 "-- name: hosts_by_cluster",
                 "-- name: present",
+                "-- name: present (mysql)",
                 "-- name: paths",
-                "-- name: instances"
+                "-- name: instances",
+                "-- name: instances (mysql)"
             ]
         );
     }
