@@ -166,7 +166,8 @@ mod golden {
     async fn metadata(scratch: &Scratch, resource: &str) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
         for table in ["text", "int", "bool", "float"] {
-            let query = format!("SELECT meta_key, value FROM metadata_{table} WHERE id = {resource}");
+            let query =
+                format!("SELECT meta_key, value FROM metadata_{table} WHERE id = {resource}");
             for row in scratch.cells(&query).await {
                 let [key, value] = &row[..] else {
                     panic!("{row:?}");
@@ -175,7 +176,10 @@ mod golden {
                     "float" => rounded(scratch, value.clone()),
                     _ => value.clone(),
                 };
-                found.insert(format!("metadata_{table} {} {value:?}", key.as_ref().unwrap()));
+                found.insert(format!(
+                    "metadata_{table} {} {value:?}",
+                    key.as_ref().unwrap()
+                ));
             }
         }
         found
@@ -200,11 +204,7 @@ mod golden {
 
     /// Compares a case's rows column by column; returns our ids of its meter and resource beside the
     /// original's.
-    async fn compare(
-        scratch: &Scratch,
-        name: &str,
-        rows: &Json,
-    ) -> ((String, i64), (String, i64)) {
+    async fn compare(scratch: &Scratch, name: &str, rows: &Json) -> ((String, i64), (String, i64)) {
         let golden = &rows["sample"][0];
         let id = golden["message_id"].as_str().unwrap();
         let sample = one(
@@ -317,8 +317,8 @@ mod dbsync {
     use crate::support::store::*;
     use ceilometer_ha::model::{Secret, UtcTime};
     use ceilometer_ha::storage::{Database, StoreError, StoreErrorKind};
-    use std::sync::Mutex;
     use std::os::unix::fs::PermissionsExt;
+    use std::sync::Mutex;
 
     const SQLITE_DDL: &str = include_str!("fixtures/sqlite-ddl.sql");
     const MYSQL_DDL: &str = include_str!("fixtures/mysql-ddl.sql");
@@ -350,9 +350,8 @@ mod dbsync {
             } else {
                 "table_schema"
             };
-            let query = format!(
-                "{query} WHERE {schema} = DATABASE() AND table_name NOT LIKE '{ours}'"
-            );
+            let query =
+                format!("{query} WHERE {schema} = DATABASE() AND table_name NOT LIKE '{ours}'");
             found.extend(scratch.look(&query).await);
         }
         found.sort_unstable();
@@ -1162,7 +1161,13 @@ mod order {
     /// Runs of messages with where they are cut into batches.
     fn runs() -> impl Strategy<Value = (Vec<Received>, Vec<(usize, bool)>)> {
         let sent = prop::collection::vec(
-            (0..2u8, 1..4u64, 1..9u64, any::<bool>(), prop::bool::weighted(0.9)),
+            (
+                0..2u8,
+                1..4u64,
+                1..9u64,
+                any::<bool>(),
+                prop::bool::weighted(0.9),
+            ),
             1..60,
         );
         // An old sender's ids are its own: nobody sends one message both ways.
@@ -1174,7 +1179,10 @@ mod order {
                 })
                 .collect()
         });
-        (sent, prop::collection::vec((0..12usize, any::<bool>()), 0..12))
+        (
+            sent,
+            prop::collection::vec((0..12usize, any::<bool>()), 0..12),
+        )
     }
 
     on_each_engine! {

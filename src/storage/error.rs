@@ -17,10 +17,10 @@ pub enum StoreError {
     /// The database is not there.
     #[error("database {0} does not exist: run ceilometer-collector-ha dbsync")]
     NoDatabase(String),
-    /// The server has no such database.
+    /// The server has no such database, or none for this user.
     #[error(
-        "database {database} does not exist: an administrator makes it with \
-         CREATE DATABASE {database} CHARACTER SET utf8 and GRANT ALL ON {database}.* TO {user}, \
+        "database {database} does not exist, or {user} may not use it: an administrator runs \
+         CREATE DATABASE {database} CHARACTER SET utf8; GRANT ALL ON {database}.* TO {user}; \
          then run ceilometer-collector-ha dbsync"
     )]
     NoMysqlDatabase {

@@ -195,7 +195,11 @@ pub(crate) fn finite<'a>(
     refused: &mut Vec<(usize, RowRefusal)>,
 ) -> Vec<Row<'a>> {
     let refusal = |row: &Row<'a>| {
-        if row.received.volume.is_some_and(|volume| !volume.is_finite()) {
+        if row
+            .received
+            .volume
+            .is_some_and(|volume| !volume.is_finite())
+        {
             return Some(RowRefusal::VolumeNotFinite);
         }
         (!is_finite(&row.received.metadata)).then_some(RowRefusal::MetadataNotFinite)

@@ -219,7 +219,12 @@ where
     String: Type<R::Database> + for<'r> Decode<'r, R::Database>,
 {
     let cell = |index: usize| {
-        let kind = row.try_get_raw(index).unwrap().type_info().name().to_owned();
+        let kind = row
+            .try_get_raw(index)
+            .unwrap()
+            .type_info()
+            .name()
+            .to_owned();
         if matches!(kind.as_str(), "REAL" | "DOUBLE" | "FLOAT") {
             let number: Option<f64> = row.try_get_unchecked(index).unwrap();
             return number.map(|number| format!("{number:?}"));

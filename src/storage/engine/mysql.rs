@@ -55,8 +55,8 @@ const IDLE_SECONDS_MAX: u32 = 5;
 /// How many prepared statements a connection keeps: more than there are texts.
 const STATEMENTS_MAX: usize = 256;
 
-/// The error that says "Unknown database".
-const NO_DATABASE: u16 = 1049;
+/// Errors that say that a database is not there, or not for this user.
+const NO_DATABASE: [u16; 2] = [1044, 1049];
 
 /// Errors after which another server may do better: read-only, no part of its cluster, shutting down.
 const ELSEWHERE: [u16; 5] = [1047, 1053, 1290, 1792, 1836];
@@ -140,7 +140,7 @@ impl MysqlTarget {
     fn refused(&self, endpoint: &Endpoint, source: sqlx::Error) -> StoreError {
         let database = &self.connection.database;
         match number(&source) {
-            Some(NO_DATABASE) => StoreError::NoMysqlDatabase {
+            Some(number) if NO_DATABASE.contains(&number) => StoreError::NoMysqlDatabase {
                 database: database.clone(),
                 user: self.connection.user.clone(),
             },
