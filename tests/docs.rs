@@ -254,6 +254,8 @@ fn all_of_the_collectors() -> String {
     events.stored(&Stored::default(), Duration::ZERO, now);
     events.row_refused("text_too_long", &"words", now);
     events.store_failed(1, &io::Error::other("x"), now);
+    events.quarantine(Some(1), 1, now);
+    events.identity_conflict("n", 2, 1, now);
     events.left_unstored(1);
     events.render(0, true, &used(), now)
 }

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use ceilometer_ha::daemons::status::{self, Format};
-use ceilometer_ha::daemons::{self, ConfigArgs};
+use ceilometer_ha::daemons::{self, ConfigArgs, forget, quarantine};
+use ceilometer_ha::storage::ForgetOptions;
 use clap::{Parser, Subcommand};
 
 /// Shows what is known about the compute nodes.
@@ -33,14 +34,50 @@ enum Command {
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
         watch: Option<u32>,
     },
+
+    /// Remove what is said about the present of a host that is no more; its history stays
+    Forget {
+        #[command(flatten)]
+        config: ConfigArgs,
+
+        /// The host's name, as status shows it
+        host: String,
+
+        /// Even if it was heard within the last minute, and so will be back with its next reading
+        #[arg(long)]
+        force: bool,
+
+        /// Say what would be removed, and remove nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+
+    /// List, show or drop the messages that could not be stored
+    Quarantine {
+        #[command(flatten)]
+        config: ConfigArgs,
+
+        #[command(subcommand)]
+        command: quarantine::Command,
+    },
 }
 
 fn main() -> ExitCode {
-    let Command::Status {
-        config,
-        format,
-        watch,
-    } = Args::parse().command;
-    let watch = watch.map(|seconds| Duration::from_secs(seconds.into()));
-    daemons::exit(status::run(&config, format, watch))
+    daemons::exit(match Args::parse().command {
+        Command::Status {
+            config,
+            format,
+            watch,
+        } => {
+            let watch = watch.map(|seconds| Duration::from_secs(seconds.into()));
+            status::run(&config, format, watch)
+        }
+        Command::Forget {
+            config,
+            host,
+            force,
+            dry_run,
+        } => forget::run(&config, &host, ForgetOptions { force, dry_run }),
+        Command::Quarantine { config, command } => quarantine::run(&config, &command),
+    })
 }

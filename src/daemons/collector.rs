@@ -23,7 +23,7 @@ use crate::collector::udp::{RECEIVE_BUFFER, UdpReceiver};
 use crate::config::{CollectorSettings, Connection, Loaded, Purpose, Settings};
 use crate::events::{CollectorEvents, Stored};
 use crate::model::{Received, Secret, Shared};
-use crate::storage::{Database, RowRefusal, StoreError, StoreReport};
+use crate::storage::{Database, IdentityConflict, RowRefusal, StoreError, StoreReport};
 use crate::web::Health;
 
 /// First pause after a batch that could not be stored; it doubles up to the longest.
@@ -323,6 +323,15 @@ impl Writer {
         let events = &self.health.events;
         events.stored(&stored, lag, now);
         events.heard(&batch.messages, clock::utc(), now);
+        events.quarantine(report.quarantine_size, report.quarantine_dropped, now);
+        for conflict in &report.conflicts {
+            let IdentityConflict {
+                observer,
+                epoch,
+                rival_epoch,
+            } = conflict;
+            events.identity_conflict(observer, *epoch, *rival_epoch, now);
+        }
         for (index, refusal) in &report.refused {
             let message: Option<&Received> = batch.messages.get(*index);
             let resource = message.map_or("", |message| message.resource_id.as_str());

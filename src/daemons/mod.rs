@@ -10,18 +10,22 @@ pub mod collector;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod configuration;
 mod files;
+#[cfg(feature = "decider")]
+pub mod forget;
 #[cfg(feature = "agent")]
 mod hosts;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod http;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod instance;
-#[cfg(any(feature = "agent", feature = "collector"))]
+#[cfg(any(feature = "agent", feature = "collector", feature = "decider"))]
 mod logging;
 mod output;
 mod plan;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod process;
+#[cfg(feature = "decider")]
+pub mod quarantine;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod reload;
 #[cfg(any(feature = "agent", feature = "collector"))]

@@ -128,7 +128,7 @@ async fn table(connection: &Secret, is_terminal: bool) -> Result<String, DaemonE
     let fleet = database.fleet().await;
     database.close().await;
     let fleet = fleet.map_err(failed)?;
-    let view = crate::status::view(fleet.now, &fleet.states, &fleet.paths, &fleet.rounds);
+    let view = crate::status::view(&fleet);
     status::render(&view, Format::Table, is_terminal)
 }
 

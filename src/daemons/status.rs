@@ -82,12 +82,7 @@ async fn fleet(connection: &Secret) -> Result<FleetView, DaemonError> {
     let fleet = read
         .await
         .map_err(|error| DaemonError::failed("reading the fleet's state", error))?;
-    Ok(status::view(
-        fleet.now,
-        &fleet.states,
-        &fleet.paths,
-        &fleet.rounds,
-    ))
+    Ok(status::view(&fleet))
 }
 
 /// The view as text; a table for a terminal is as wide as the terminal.
@@ -114,7 +109,7 @@ pub fn on_clear_screen(text: &str) -> String {
     format!("\x1b[H\x1b[2J{text}")
 }
 
-fn width() -> usize {
+pub(super) fn width() -> usize {
     let columns = std::env::var("COLUMNS")
         .ok()
         .and_then(|columns| columns.parse().ok());

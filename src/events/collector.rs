@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::collector_ready::CollectorReadiness;
+use super::conflicts::Conflicts;
 use super::limit::RateLimit;
 use super::metrics::Metrics;
 use super::observers::Observers;
@@ -59,6 +60,9 @@ pub struct CollectorEvents {
     dropped: IntCounterVec,
     readings: IntCounterVec,
     rows_refused: IntCounterVec,
+    quarantined: IntGauge,
+    quarantine_dropped: IntCounter,
+    conflicts: IntGauge,
     moved: IntCounter,
     closed_gaps: IntCounter,
     store_errors: IntCounter,
@@ -72,6 +76,7 @@ pub struct CollectorEvents {
     clock_ahead: prometheus::Gauge,
     clock_behind: prometheus::Gauge,
     heard: Mutex<Observers>,
+    rivals: Mutex<Conflicts>,
     readiness: Mutex<CollectorReadiness>,
     last_commit: Mutex<Instant>,
     refusals: Mutex<RateLimit<&'static str>>,
@@ -112,6 +117,9 @@ impl CollectorEvents {
                 &["result"],
             )?,
             rows_refused: metrics.counters("readings_refused_total", "Readings that no table can hold, by why", &["reason"])?,
+            quarantined: metrics.gauge("quarantined_messages", "Messages that no table can hold and that are kept aside, of 1,000 that may; as of the last batch that changed it")?,
+            quarantine_dropped: metrics.counter("quarantine_dropped_total", "Messages that are not kept aside any more, or never were, because the quarantine was full or refused them")?,
+            conflicts: metrics.gauge("identity_conflicts", "Observers whose name two agents used within the last minute")?,
             moved: metrics.counter("states_moved_total", "Times that a reading became the newest of its meter and resource")?,
             closed_gaps: metrics.counter(
                 "gaps_closed_total",
@@ -135,6 +143,7 @@ impl CollectorEvents {
                 "The greatest age that an observer's last reading had when it was stored: its clock is behind, or readings are late",
             )?,
             heard: Mutex::default(),
+            rivals: Mutex::default(),
             readiness: Mutex::default(),
             last_commit: Mutex::new(now),
             refusals: Mutex::default(),
@@ -166,6 +175,9 @@ impl CollectorEvents {
         let heard = lock(&self.heard).summary(now);
         self.observers
             .set(i64::try_from(heard.count).unwrap_or(i64::MAX));
+        let conflicts = lock(&self.rivals).count(now);
+        self.conflicts
+            .set(i64::try_from(conflicts).unwrap_or(i64::MAX));
         self.clock_ahead.set(heard.ahead);
         self.clock_behind.set(heard.behind);
         self.metrics.render()
@@ -300,6 +312,37 @@ impl CollectorEvents {
         self.rows_refused.with_label_values(&[reason]).inc();
         if let Some(kept_back) = self.admit(reason, now) {
             tracing::warn!(reason, kept_back, "reading not stored: {words}");
+        }
+    }
+
+    /// The quarantine changed: how many messages are in it now, where that is known, and how many had
+    /// to go.
+    pub fn quarantine(&self, size: Option<u64>, dropped: u64, now: Instant) {
+        if let Some(size) = size {
+            self.quarantined
+                .set(i64::try_from(size).unwrap_or(i64::MAX));
+        }
+        self.quarantine_dropped.inc_by(dropped);
+        if dropped > 0
+            && let Some(kept_back) = self.admit("quarantine_dropped", now)
+        {
+            tracing::warn!(
+                dropped,
+                kept_back,
+                "the quarantine is full, the oldest went: see compute-ha quarantine list"
+            );
+        }
+    }
+
+    /// An earlier life of an observer goes on beside the newest: two agents use one name.
+    pub fn identity_conflict(&self, observer: &str, epoch: i64, rival_epoch: i64, now: Instant) {
+        if lock(&self.rivals).noticed(observer, now) {
+            tracing::error!(
+                observer,
+                epoch,
+                rival_epoch,
+                "two agents use one name: all that it says is unknown until one of them is stopped or renamed"
+            );
         }
     }
 

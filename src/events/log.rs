@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use prometheus::{IntCounter, IntCounterVec, Opts};
 
-use super::metrics::full;
+use super::full;
 
 static LINES_LOST: LazyLock<Option<IntCounterVec>> = LazyLock::new(|| {
     let help = "Lines of the log that were lost because a destination took none in time";
@@ -21,6 +21,7 @@ pub fn log_lines_lost(destination: &'static str) -> Option<IntCounter> {
 }
 
 /// All of them, to be registered.
+#[cfg(any(feature = "agent", feature = "collector"))]
 pub(super) fn lines_lost() -> Option<IntCounterVec> {
     LINES_LOST.clone()
 }

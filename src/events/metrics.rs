@@ -10,6 +10,8 @@ use prometheus::{
     TextEncoder,
 };
 
+use super::full;
+
 /// Removes one series of a metric, named by its labels.
 type Forget = Box<dyn Fn(&HashMap<&str, &str>) + Send>;
 
@@ -194,8 +196,4 @@ pub(super) fn show<P: prometheus::core::Atomic + 'static>(
         // One that isn't there can't be removed, and needn't be.
         None => drop(gauges.remove_label_values(labels)),
     }
-}
-
-pub(super) fn full(name: &str) -> String {
-    format!("ceilometer_ha_{name}")
 }

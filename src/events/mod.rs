@@ -18,6 +18,8 @@ mod collector_ready;
 pub mod commands;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod config;
+#[cfg(feature = "collector")]
+mod conflicts;
 #[cfg(feature = "agent")]
 mod counts;
 #[cfg(feature = "agent")]
@@ -26,12 +28,14 @@ mod hypervisor;
 mod kernel;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod limit;
-#[cfg(any(feature = "agent", feature = "collector"))]
+#[cfg(any(feature = "agent", feature = "collector", feature = "decider"))]
 mod log;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod metrics;
 #[cfg(feature = "collector")]
 mod observers;
+#[cfg(feature = "decider")]
+mod operator;
 #[cfg(feature = "agent")]
 mod outcome;
 #[cfg(any(feature = "agent", feature = "collector"))]
@@ -53,14 +57,22 @@ pub use counts::{Counts, LibvirtCounts, ProbeResult, Probes};
 pub use hypervisor::{hypervisor_answers, hypervisor_failed, instance_unreadable};
 #[cfg(feature = "agent")]
 pub use kernel::system_error;
-#[cfg(any(feature = "agent", feature = "collector"))]
+#[cfg(any(feature = "agent", feature = "collector", feature = "decider"))]
 pub use log::log_lines_lost;
 #[cfg(any(feature = "agent", feature = "collector"))]
 pub use metrics::Metrics;
+#[cfg(feature = "decider")]
+pub use operator::{host_forgotten, quarantine_purged};
 #[cfg(feature = "agent")]
 pub use outcome::Outcome;
 #[cfg(any(feature = "agent", feature = "collector"))]
 pub use process::Usage;
+
+/// What all our metrics begin with.
+#[cfg(any(feature = "agent", feature = "collector", feature = "decider"))]
+fn full(name: &str) -> String {
+    format!("ceilometer_ha_{name}")
+}
 
 /// An error with its causes, in one line. Some libraries' errors end with the text of their cause
 /// already; it is said once.

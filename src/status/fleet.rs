@@ -3,25 +3,26 @@
 use std::collections::BTreeMap;
 
 use super::host::{HostFacts, HostRows, host_view};
+use super::instances::placed_instances;
 use super::outside::Looks;
-use super::view::{FleetView, HostView, ObserverView, OutsideView, UnknownReason, Verdict};
-use crate::model::{PathRow, RoundRow, StateRow, UtcTime};
+use super::view::{
+    FleetView, HostView, ObserverView, OutsideView, PlacedInstanceView, UnknownReason, Verdict,
+};
+use crate::model::{Fleet, UtcTime};
 
 /// How others see a host, by host.
 type Outside<'a> = BTreeMap<&'a str, Vec<OutsideView>>;
 
-/// What the rows say at `now`, which is the database's clock as the rows' times of receipt are.
-pub fn view(
-    now: UtcTime,
-    states: &[StateRow],
-    paths: &[PathRow],
-    rounds: &[RoundRow],
-) -> FleetView {
-    let by_observer = sorted(states, paths, rounds);
+/// What the rows say at their `now`, which is the database's clock as their times of receipt are.
+pub fn view(fleet: &Fleet) -> FleetView {
+    let now = fleet.now;
+    let by_observer = sorted(fleet);
     let facts: Vec<HostFacts<'_>> = by_observer
         .iter()
         .map(|(host, rows)| HostFacts::new(now, host, rows))
         .collect();
+    let mut instances: Vec<PlacedInstanceView> = facts.iter().flat_map(placed_instances).collect();
+    instances.sort_by(|a, b| (&a.uuid, &a.host).cmp(&(&b.uuid, &b.host)));
     let mut outside = Outside::new();
     let mut looking = Vec::new();
     let mut itself = Vec::new();
@@ -50,14 +51,20 @@ pub fn view(
         now,
         hosts: by_urgency(hosts, host_urgency, |view| &view.host),
         observers,
+        instances,
     }
 }
 
-fn sorted<'a>(
-    states: &'a [StateRow],
-    paths: &'a [PathRow],
-    rounds: &'a [RoundRow],
-) -> BTreeMap<&'a str, HostRows<'a>> {
+/// By observer. What is known beside states and paths belongs to those that have any.
+fn sorted(fleet: &Fleet) -> BTreeMap<&str, HostRows<'_>> {
+    let Fleet {
+        now: _,
+        states,
+        paths,
+        rounds,
+        complete_rounds,
+        observers,
+    } = fleet;
     let mut by_observer: BTreeMap<&str, HostRows<'_>> = BTreeMap::new();
     for row in states {
         by_observer.entry(&row.observer).or_default().add_state(row);
@@ -67,6 +74,16 @@ fn sorted<'a>(
     }
     for row in rounds {
         by_observer.entry(&row.observer).or_default().add_round(row);
+    }
+    for row in complete_rounds {
+        if let Some(rows) = by_observer.get_mut(row.observer.as_str()) {
+            rows.complete_round = Some(row);
+        }
+    }
+    for row in observers {
+        if let Some(rows) = by_observer.get_mut(row.observer.as_str()) {
+            rows.observer = Some(row);
+        }
     }
     by_observer
 }

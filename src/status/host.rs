@@ -7,15 +7,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::freshness::{Age, Freshness, declared_interval};
+use super::identity::{conflict_view, conflict_words};
 use super::instances::instances_view;
 use super::outside::is_outside_pollster;
 use super::text::{age, printable};
 use super::view::{
-    CodeView, FailureView, GatewayView, HeartbeatView, HostView, HypervisorView, OutsideView,
-    PathView, StorageView, UnknownReason, Verdict,
+    CodeView, ConflictView, FailureView, GatewayView, HeartbeatView, HostView, HypervisorView,
+    OutsideView, PathView, StorageView, UnknownReason, Verdict,
 };
 use crate::model::{
-    FailReason, GatewayStatus, Meter, PathRow, RoundRow, StateRow, UtcTime, Value, meters,
+    CompleteRoundRow, FailReason, GatewayStatus, Meter, ObserverRow, PathRow, RoundRow, StateRow,
+    UtcTime, Value, meters,
 };
 
 /// How far apart two readings of one round may be by their observer's clock, in seconds. A round
@@ -37,6 +39,8 @@ pub(super) struct HostRows<'a> {
     states: BTreeMap<(&'a str, &'a str), &'a StateRow>,
     paths: BTreeMap<&'a str, &'a PathRow>,
     round: Option<&'a RoundRow>,
+    pub(super) complete_round: Option<&'a CompleteRoundRow>,
+    pub(super) observer: Option<&'a ObserverRow>,
 }
 
 impl<'a> HostRows<'a> {
@@ -100,6 +104,8 @@ pub(super) fn host_view(facts: &HostFacts<'_>, outside: Vec<OutsideView>) -> Hos
         host: printable(facts.host),
         cluster: facts.cluster(),
         storage: facts.storage(),
+        conflict: facts.conflict.clone(),
+        clock_behind_seconds: facts.clock_behind_seconds(),
         heartbeat: facts.heartbeat_view(),
         gateways: facts.gateways(),
         hypervisor: facts.hypervisor(),
@@ -119,6 +125,7 @@ pub(super) struct HostFacts<'a> {
     interval_seconds: Option<f64>,
     freshness: Freshness,
     newest_epoch: u64,
+    pub(super) conflict: Option<ConflictView>,
 }
 
 impl<'a> HostFacts<'a> {
@@ -134,6 +141,7 @@ impl<'a> HostFacts<'a> {
             interval_seconds,
             freshness: Freshness::new(now, interval_seconds),
             newest_epoch: rows.states.values().map(|row| row.epoch).max().unwrap_or(0),
+            conflict: rows.observer.and_then(|row| conflict_view(now, row)),
         }
     }
 
@@ -205,12 +213,22 @@ impl<'a> HostFacts<'a> {
         }
     }
 
+    /// How far its clock is behind, as its newest reading says while that is believed.
+    pub(super) fn clock_behind_seconds(&self) -> Option<f64> {
+        let row = self.rows.observer?;
+        let is_fresh = self.freshness.judge(row.received_at) == Age::Fresh;
+        is_fresh.then(|| row.clock_behind_seconds())
+    }
+
     /// The verdict, or why there is none: first what concerns the whole host, then the newest
     /// probe, then the reading itself.
     fn judge_storage(&self, row: Option<&StateRow>) -> Result<Verdict, WhyUnknown> {
         if self.rows.is_empty() {
             let words = "only seen from outside: nothing has arrived from an agent of its own";
             return Err((UnknownReason::NeverReported, words.to_owned()));
+        }
+        if let Some(conflict) = &self.conflict {
+            return Err((UnknownReason::IdentityConflict, conflict_words(conflict)));
         }
         self.check_heartbeat()?;
         self.check_storage_pollster()?;
@@ -391,8 +409,9 @@ impl<'a> HostFacts<'a> {
         row.epoch < self.newest_epoch
     }
 
+    /// Whether a reading says anything about now. Where two agents use the name, none does.
     pub(super) fn is_now(&self, row: &StateRow) -> bool {
-        !self.is_earlier_life(row) && self.judge(row) == Age::Fresh
+        self.conflict.is_none() && !self.is_earlier_life(row) && self.judge(row) == Age::Fresh
     }
 
     /// A reading is judged by the interval that it declares itself, since sources differ; one that
@@ -405,7 +424,12 @@ impl<'a> HostFacts<'a> {
     }
 
     pub(super) fn age_seconds(&self, row: &StateRow) -> f64 {
-        self.freshness.age_seconds(row.received_at)
+        self.seconds_since(row.received_at)
+    }
+
+    /// By the database's clock.
+    pub(super) fn seconds_since(&self, at: UtcTime) -> f64 {
+        self.freshness.age_seconds(at)
     }
 }
 

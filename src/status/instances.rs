@@ -21,7 +21,10 @@ use std::collections::BTreeMap;
 
 use super::host::{HostFacts, code_of, order, text_of, unknown_code};
 use super::text::printable;
-use super::view::{CodeView, InstanceView, InstancesView, RoundView, Trouble};
+use super::view::{
+    CodeView, CompleteRoundView, InstanceView, InstancesView, Place as Standing,
+    PlacedInstanceView, RoundView, Trouble,
+};
 use crate::model::{StateRow, instance_state_name, meters};
 
 /// What a state is counted as that has no name here.
@@ -51,20 +54,89 @@ enum Place {
 struct Sorted<'a> {
     there: Vec<&'a StateRow>,
     unconfirmed: Vec<&'a StateRow>,
+    gone: Vec<&'a StateRow>,
     /// How many of the round's readings are not known to have arrived.
     missing_readings: u64,
 }
 
-/// What a host's rows say about its instances; None if it never told of any, nor that it has none.
+/// What a host's rows say about its instances.
+struct Told<'a> {
+    round: Option<Round>,
+    sorted: Sorted<'a>,
+    /// What the age of it all goes by.
+    anchor: &'a StateRow,
+    is_stale: bool,
+}
+
+impl<'a> Told<'a> {
+    /// None if the host never told of any, nor that it has none.
+    fn of(facts: &HostFacts<'a>) -> Option<Self> {
+        let rows = facts.rows.of_meter(&meters::INSTANCE_STATE);
+        let told = facts.rows.get(&meters::INSTANCE_ROUND.name, facts.host);
+        let round = told.and_then(Round::of);
+        let newest = || rows.iter().copied().max_by_key(|row| order(row));
+        let anchor = told.or_else(newest)?;
+        let heard = told.map_or(0, |row| facts.rows.heard(row));
+        let failed = facts.active_failure(&meters::INSTANCE_ROUND.name).is_some();
+        Some(Told {
+            round,
+            sorted: sort_out(round, heard, rows.iter().copied()),
+            anchor,
+            is_stale: failed || !facts.is_now(anchor),
+        })
+    }
+}
+
+/// Every instance that a host ever told of, and whether it is there.
+pub(super) fn placed_instances(facts: &HostFacts<'_>) -> Vec<PlacedInstanceView> {
+    let Some(told) = Told::of(facts) else {
+        return Vec::new();
+    };
+    let lists = [
+        (Standing::There, &told.sorted.there),
+        (Standing::Unconfirmed, &told.sorted.unconfirmed),
+        (Standing::Gone, &told.sorted.gone),
+    ];
+    let rows = lists
+        .into_iter()
+        .flat_map(|(place, rows)| rows.iter().map(move |row| (place, *row)));
+    rows.map(|(place, row)| {
+        let InstanceView {
+            uuid,
+            name,
+            project,
+            state,
+            age_seconds,
+            confirmed_age_seconds,
+            ..
+        } = instance_view(facts, row);
+        PlacedInstanceView {
+            uuid,
+            name,
+            project,
+            host: printable(facts.host),
+            place: if told.is_stale {
+                Standing::Unknown
+            } else {
+                place
+            },
+            state,
+            age_seconds,
+            confirmed_age_seconds,
+        }
+    })
+    .collect()
+}
+
+/// The instances of a host; None if it never told of any, nor that it has none.
 pub(super) fn instances_view(facts: &HostFacts<'_>) -> Option<InstancesView> {
-    let rows = facts.rows.of_meter(&meters::INSTANCE_STATE);
-    let told = facts.rows.get(&meters::INSTANCE_ROUND.name, facts.host);
-    let round = told.and_then(Round::of);
-    let newest = || rows.iter().copied().max_by_key(|row| order(row));
-    let anchor = told.or_else(newest)?;
-    let heard = told.map_or(0, |row| facts.rows.heard(row));
-    let sorted = sort_out(round, heard, rows.iter().copied());
-    let failed = facts.active_failure(&meters::INSTANCE_ROUND.name).is_some();
+    let Told {
+        round,
+        sorted,
+        anchor,
+        is_stale,
+    } = Told::of(facts)?;
+    let complete_round = facts.rows.complete_round;
     let view = |row: &&StateRow| instance_view(facts, row);
     let mut troubled: Vec<InstanceView> = sorted
         .there
@@ -82,8 +154,12 @@ pub(super) fn instances_view(facts: &HostFacts<'_>) -> Option<InstancesView> {
             instances: round.instances,
             missing_readings: sorted.missing_readings,
         }),
+        complete_round: complete_round.map(|row| CompleteRoundView {
+            instances: row.instances,
+            age_seconds: facts.seconds_since(row.completed_at),
+        }),
         age_seconds: facts.age_seconds(anchor),
-        stale: failed || !facts.is_now(anchor),
+        stale: is_stale,
     })
 }
 
@@ -97,6 +173,7 @@ fn sort_out<'a>(
         return Sorted {
             there: rows.collect(),
             unconfirmed: Vec::new(),
+            gone: Vec::new(),
             missing_readings: 0,
         };
     };
@@ -111,13 +188,15 @@ fn sort_out<'a>(
         }
     }
     let missing_readings = round.instances.saturating_sub(within.max(heard));
-    if missing_readings == 0 {
-        before.clear();
-    }
     before.sort_by_key(|row| std::cmp::Reverse(order(row)));
+    let (unconfirmed, gone) = match missing_readings {
+        0 => (Vec::new(), before),
+        _ => (before, Vec::new()),
+    };
     Sorted {
         there,
-        unconfirmed: before,
+        unconfirmed,
+        gone,
         missing_readings,
     }
 }
@@ -155,6 +234,7 @@ fn instance_view(facts: &HostFacts<'_>, row: &StateRow) -> InstanceView {
         reason: text("reason"),
         trouble: trouble_of(row),
         age_seconds: facts.age_seconds(row),
+        confirmed_age_seconds: row.confirmed_at.map(|at| facts.seconds_since(at)),
     }
 }
 
@@ -220,6 +300,7 @@ mod tests {
             received_at: UtcTime::from_unix_micros(0),
             metadata: Metadata::new(),
             paths: BTreeSet::new(),
+            confirmed_at: None,
         }
     }
 

@@ -8,18 +8,22 @@
 mod fleet;
 mod freshness;
 mod host;
+mod identity;
 mod instances;
 mod outside;
+pub mod quarantine;
 mod table;
 mod text;
 mod view;
 
 pub use fleet::view;
 pub use table::{TableOptions, render_table};
+pub(crate) use text::{age, printable};
 pub use view::{
-    CodeView, FailureView, FleetView, GatewayView, HeartbeatView, HostView, HypervisorView,
-    InstanceView, InstancesView, ObserverView, OutsideNetworkView, OutsideView, PathView,
-    RoundView, StorageView, Trouble, UnknownReason, Verdict,
+    CodeView, CompleteRoundView, ConflictView, FailureView, FleetView, GatewayView, HeartbeatView,
+    HostView, HypervisorView, InstanceView, InstancesView, ObserverView, OutsideNetworkView,
+    OutsideView, PathView, Place, PlacedInstanceView, RoundView, StorageView, Trouble,
+    UnknownReason, Verdict,
 };
 
 #[cfg(test)]

@@ -112,6 +112,8 @@ impl<'a> Looks<'a> {
             hosts_unknown: counts.unknown,
             age_seconds: self.facts.age_seconds(self.newest),
             stale: !self.facts.is_now(self.newest),
+            conflict: self.facts.conflict.clone(),
+            clock_behind_seconds: self.facts.clock_behind_seconds(),
             heartbeat: self.facts.heartbeat_view(),
             failures: self.failures(),
             outside,

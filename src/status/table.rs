@@ -2,6 +2,7 @@
 //! what can't be probed, its instances, how it is seen from outside, and the paths by which it is
 //! heard. Those who look from outside come after the hosts.
 
+use super::identity::{clock_words, conflict_words};
 use super::text::{age, columns, pad_left, pad_right, wrap};
 use super::view::{
     FailureView, FleetView, GatewayView, HeartbeatView, HostView, HypervisorView, InstanceView,
@@ -142,6 +143,7 @@ impl Table {
         let (mut lines, name) = self.name("", &host.host, self.host_columns);
         lines.push(format!("{name}{}", self.host_cells(host)));
         lines.extend(self.why_unknown(host));
+        lines.extend(self.clock(host.clock_behind_seconds));
         lines.extend(self.outside_troubled(&host.outside));
         lines.extend(
             host.gateways
@@ -159,6 +161,13 @@ impl Table {
         let tone = observer.stale.then_some(Tone::Doubtful);
         let words = format!("{} {}", observer.observer, observer_words(observer));
         let mut lines = self.paragraph("observer ", &words, tone);
+        // What is said of a host stands there.
+        if !observer.is_host {
+            if let Some(conflict) = &observer.conflict {
+                lines.extend(self.paragraph("  ! ", &conflict_words(conflict), Some(Tone::Bad)));
+            }
+            lines.extend(self.clock(observer.clock_behind_seconds));
+        }
         lines.extend(self.outside_troubled(&observer.outside));
         lines.extend(self.failure_lines(&observer.failures));
         lines.extend(self.outside_calm(&observer.outside));
@@ -190,6 +199,13 @@ impl Table {
             (None, _) | (_, Some(UnknownReason::ProbeFailed)) => Vec::new(),
             (Some(words), _) => self.paragraph("  ? ", words, Some(Tone::Doubtful)),
         }
+    }
+
+    fn clock(&self, behind_seconds: Option<f64>) -> Vec<String> {
+        let words = behind_seconds.and_then(clock_words);
+        words.map_or_else(Vec::new, |words| {
+            self.paragraph("  ! ", &words, Some(Tone::Doubtful))
+        })
     }
 
     fn gateway(&self, gateway: &GatewayView) -> Vec<String> {
@@ -468,16 +484,25 @@ fn instances_words(instances: &InstancesView) -> (String, Option<Tone>) {
     let doubt = match &instances.round {
         None => "; no complete round has arrived".to_owned(),
         Some(round) if round.missing_readings > 0 => format!(
-            "; {} of the last round's {} readings missing, {} not confirmed",
+            "; {} of the last round's {} readings missing, {} not confirmed{}",
             round.missing_readings,
             round.instances,
-            instances.unconfirmed.len()
+            instances.unconfirmed.len(),
+            last_complete(instances)
         ),
         Some(_) => String::new(),
     };
     let doubtful = instances.stale || !doubt.is_empty();
     let words = format!("{}{stale}{states}{doubt}", instances.there);
     (words, doubtful.then_some(Tone::Doubtful))
+}
+
+/// `; last complete round 40 s ago`, if there was one.
+fn last_complete(instances: &InstancesView) -> String {
+    match &instances.complete_round {
+        Some(round) => format!("; last complete round {} ago", age(round.age_seconds)),
+        None => String::new(),
+    }
 }
 
 /// Whether the observer gets an answer on every network now.

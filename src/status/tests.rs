@@ -6,7 +6,10 @@ use proptest::prelude::*;
 
 use super::text::columns;
 use super::*;
-use crate::model::{Metadata, Meter, PathRow, RoundRow, StateRow, UtcTime, Value, meters};
+use crate::model::{
+    CompleteRoundRow, Fleet, Metadata, Meter, ObserverRow, PathRow, Rival, RoundRow, StateRow,
+    UtcTime, Value, meters,
+};
 
 /// 2026-03-01 03:00:00 UTC.
 const NOW_MICROS: i64 = 1_772_334_000_000_000;
@@ -41,6 +44,7 @@ fn row(host: &str, meter: &Meter, part: &str, seq: u64, volume: f64, age_seconds
         received_at: ago(age_seconds),
         metadata: Metadata::new(),
         paths: BTreeSet::new(),
+        confirmed_at: None,
     }
 }
 
@@ -95,7 +99,14 @@ fn path(host: &str, path: &str, age_seconds: f64) -> PathRow {
 
 /// A view where nothing is known about the numbers of rounds.
 fn view(now: UtcTime, states: &[StateRow], paths: &[PathRow]) -> FleetView {
-    super::view(now, states, paths, &[])
+    super::view(&Fleet {
+        now,
+        states: states.to_vec(),
+        paths: paths.to_vec(),
+        rounds: Vec::new(),
+        complete_rounds: Vec::new(),
+        observers: Vec::new(),
+    })
 }
 
 /// An instance of `host`, named after its UUID.
@@ -672,7 +683,7 @@ fn json_is_a_contract() {
         round("node-1", 33, 3.0, 0.5),
     ];
     let networks = [("management", 0.0)];
-    let states = [
+    let mut states = [
         &states[..],
         &look("controller-1", "node-1", 5, 0.5, &networks),
     ]
@@ -683,12 +694,32 @@ fn json_is_a_contract() {
         seq: 33,
         heard: 2,
     };
-    let fleet = super::view(
-        now(),
-        &states,
-        &[path("node-1", "udp://192.168.0.6:4953", 0.5)],
-        &[heard],
-    );
+    let complete = CompleteRoundRow {
+        observer: "node-1".to_owned(),
+        epoch: EPOCH,
+        seq: 29,
+        instances: 2,
+        completed_at: ago(30.5),
+    };
+    let observer = ObserverRow {
+        observer: "node-1".to_owned(),
+        epoch: EPOCH,
+        seq: 33,
+        observed_at: ago(2.5),
+        received_at: ago(0.5),
+        rival: None,
+    };
+    for row in states.iter_mut().filter(|row| row.resource_id == "c") {
+        row.confirmed_at = Some(ago(30.5));
+    }
+    let fleet = super::view(&Fleet {
+        now: now(),
+        states,
+        paths: vec![path("node-1", "udp://192.168.0.6:4953", 0.5)],
+        rounds: vec![heard],
+        complete_rounds: vec![complete],
+        observers: vec![observer],
+    });
     let expected = serde_json::json!({
         "now": "2026-03-01T03:00:00.000000",
         "hosts": [{
@@ -706,6 +737,7 @@ fn json_is_a_contract() {
                     "reason": "ioerror",
                     "trouble": "io_error",
                     "age_seconds": 0.4,
+                    "confirmed_age_seconds": null,
                 }],
                 "unconfirmed": [{
                     "uuid": "c",
@@ -715,8 +747,10 @@ fn json_is_a_contract() {
                     "reason": "user",
                     "trouble": null,
                     "age_seconds": 0.4,
+                    "confirmed_age_seconds": 30.5,
                 }],
                 "round": { "instances": 3, "missing_readings": 1 },
+                "complete_round": { "instances": 2, "age_seconds": 30.5 },
                 "age_seconds": 0.5,
                 "stale": false,
             },
@@ -742,6 +776,8 @@ fn json_is_a_contract() {
                 "value": 1.0,
                 "age_seconds": 2.5,
             },
+            "conflict": null,
+            "clock_behind_seconds": 2.0,
             "heartbeat": {
                 "epoch": EPOCH,
                 "seq": 12,
@@ -782,11 +818,45 @@ fn json_is_a_contract() {
             "hosts_unknown": 0,
             "age_seconds": 0.5,
             "stale": false,
+            "conflict": null,
+            "clock_behind_seconds": null,
             "heartbeat": null,
             "failures": [],
             "outside": [],
             "paths": [],
         }],
+        "instances": [
+            {
+                "uuid": "a",
+                "name": "web-a",
+                "project": null,
+                "host": "node-1",
+                "place": "there",
+                "state": { "code": 1, "name": "running", "words": "running" },
+                "age_seconds": 0.4,
+                "confirmed_age_seconds": null,
+            },
+            {
+                "uuid": "b",
+                "name": "web-b",
+                "project": "p1",
+                "host": "node-1",
+                "place": "there",
+                "state": { "code": 3, "name": "paused", "words": "paused" },
+                "age_seconds": 0.4,
+                "confirmed_age_seconds": null,
+            },
+            {
+                "uuid": "c",
+                "name": "web-c",
+                "project": null,
+                "host": "node-1",
+                "place": "unconfirmed",
+                "state": { "code": 5, "name": "shutoff", "words": "shutoff" },
+                "age_seconds": 0.4,
+                "confirmed_age_seconds": 30.5,
+            },
+        ],
     });
     assert_eq!(serde_json::to_value(&fleet).unwrap(), expected);
 }
@@ -884,6 +954,7 @@ fn any_row() -> impl Strategy<Value = StateRow> {
                     received_at,
                     metadata,
                     paths: BTreeSet::new(),
+                    confirmed_at: None,
                 }
             },
         )
@@ -1417,4 +1488,128 @@ fn the_most_urgent_host_comes_first() {
         "a-well",
     ];
     assert_eq!(order, expected);
+}
+
+/// Two agents of one name: all that the name says is unknown, of itself and of others, and what others
+/// say of it stands.
+#[test]
+fn nothing_is_believed_of_a_name_that_two_agents_use() {
+    let fleet = |rival_seconds: Option<f64>| {
+        let observer = |name: &str| ObserverRow {
+            observer: name.to_owned(),
+            epoch: EPOCH,
+            seq: 99,
+            observed_at: ago(0.4),
+            received_at: ago(0.4),
+            rival: rival_seconds.map(|seconds| Rival {
+                epoch: EPOCH - 1,
+                at: ago(seconds),
+            }),
+        };
+        let own = vec![
+            heartbeat("node-1", 9, 0.4),
+            storage("node-1", 10, 0.0, 0.4),
+            gateway("node-1", "10.0.0.9", 11, 1.0, 0.4),
+            libvirt("node-1", 12, 0.0),
+            instance("node-1", "a", 13, 1.0, "booted"),
+            round("node-1", 14, 1.0, 0.4),
+            storage("node-2", 10, 0.0, 0.4),
+        ];
+        let looks = [
+            look("controller-1", "node-2", 5, 0.4, &[("net", 1.0)]),
+            look("controller-2", "node-1", 5, 0.4, &[("net", 1.0)]),
+        ];
+        super::view(&Fleet {
+            now: now(),
+            states: [own, looks.concat()].concat(),
+            paths: Vec::new(),
+            rounds: Vec::new(),
+            complete_rounds: Vec::new(),
+            observers: vec![observer("node-1"), observer("controller-1")],
+        })
+    };
+    let host = |fleet: &FleetView, name: &str| {
+        let mut hosts = fleet.hosts.iter();
+        hosts.find(|host| host.host == name).unwrap().clone()
+    };
+    for rival_seconds in [None, Some(60.0)] {
+        let fleet = fleet(rival_seconds);
+        let one = host(&fleet, "node-1");
+        assert_eq!((one.storage.verdict, one.conflict), (Verdict::Lost, None));
+        assert_eq!(fleet.instances[0].place, Place::There);
+        assert_eq!(host(&fleet, "node-2").outside[0].answers, Some(false));
+    }
+
+    let fleet = fleet(Some(3.0));
+    let one = host(&fleet, "node-1");
+    assert_eq!(one.storage.verdict, Verdict::Unknown);
+    assert_eq!(one.storage.reason, Some(UnknownReason::IdentityConflict));
+    let conflict = one.conflict.clone().unwrap();
+    assert_eq!((conflict.epoch, conflict.rival_epoch), (EPOCH, EPOCH - 1));
+    assert!(one.gateways[0].stale && one.hypervisor.unwrap().stale);
+    assert!(one.instances.unwrap().stale);
+    assert_eq!(fleet.instances[0].place, Place::Unknown);
+    assert_eq!(
+        one.outside[0].answers,
+        Some(false),
+        "as controller-2 sees it"
+    );
+    let two = host(&fleet, "node-2");
+    assert_eq!(
+        two.storage.verdict,
+        Verdict::Lost,
+        "it has a name of its own"
+    );
+    assert_eq!((two.outside[0].answers, two.outside[0].stale), (None, true));
+    let looking = &fleet.observers;
+    assert_eq!(
+        looking[0].observer, "controller-1",
+        "the one with a problem is first"
+    );
+    assert!(looking[0].conflict.is_some() && looking[0].hosts_unknown == 1);
+
+    let options = TableOptions {
+        width: 80,
+        colour: false,
+    };
+    let table = render_table(&fleet, &options);
+    let said = table
+        .lines()
+        .filter(|line| line.contains("two agents use this name"));
+    assert_eq!(said.count(), 2, "{table}");
+    assert!(table.contains(&format!("{}", EPOCH - 1)), "{table}");
+}
+
+/// The clock of a host is shown when it is off, and only while the host is heard.
+#[test]
+fn a_clock_that_is_off_is_shown() {
+    for (behind, age_seconds, word) in [
+        (0.4, 0.4, None),
+        (4.0, 0.4, Some("its clock is 4.0 s behind")),
+        (-90.0, 0.4, Some("its clock is 90 s ahead")),
+        (4.0, 900.0, None),
+    ] {
+        let fleet = super::view(&Fleet {
+            now: now(),
+            states: vec![heartbeat("node-1", 9, age_seconds)],
+            paths: Vec::new(),
+            rounds: Vec::new(),
+            complete_rounds: Vec::new(),
+            observers: vec![ObserverRow {
+                observer: "node-1".to_owned(),
+                epoch: EPOCH,
+                seq: 9,
+                observed_at: ago(age_seconds + behind),
+                received_at: ago(age_seconds),
+                rival: None,
+            }],
+        });
+        let options = TableOptions {
+            width: 80,
+            colour: false,
+        };
+        let table = render_table(&fleet, &options);
+        assert_eq!(table.contains("its clock is"), word.is_some(), "{table}");
+        assert!(word.is_none_or(|word| table.contains(word)), "{table}");
+    }
 }

@@ -7,7 +7,7 @@ pub(super) const TEXT_CHARS_MAX: usize = 256;
 /// The text without anything that a terminal would obey instead of showing it: control characters,
 /// escape sequences, changes of writing direction, invisible characters. Each becomes U+FFFD, so
 /// that a doctored name is seen to be one.
-pub(super) fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut characters = text.chars();
     let mut shown: String = characters
         .by_ref()
@@ -67,7 +67,7 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
 }
 
 /// An age for people: `0.4 s`, `12 s`, `3 min`, `2 h`, `5 d`.
-pub(super) fn age(seconds: f64) -> String {
+pub(crate) fn age(seconds: f64) -> String {
     let sign = if seconds <= -0.05 { "-" } else { "" };
     let seconds = seconds.abs();
     let (minutes, hours, days) = (seconds / 60.0, seconds / 3600.0, seconds / 86_400.0);

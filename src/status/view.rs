@@ -25,6 +25,9 @@ pub struct FleetView {
     /// Who looks at hosts from outside: those with a problem first, each by name. One that reports
     /// about itself too is also among the hosts.
     pub observers: Vec<ObserverView>,
+    /// Every instance that was ever heard of, by UUID and host: where it is, and when that was last
+    /// certain. One that moved or migrates is there once for each host.
+    pub instances: Vec<PlacedInstanceView>,
 }
 
 /// One host: what it reports about itself, and what others see of it.
@@ -37,6 +40,11 @@ pub struct HostView {
     pub cluster: Option<String>,
     /// Whether the host reaches its storage.
     pub storage: StorageView,
+    /// Two agents use this host's name, so nothing that it says is believed; null when one does.
+    pub conflict: Option<ConflictView>,
+    /// How many seconds its clock is behind the database's; what the newest reading took to be stored
+    /// counts in. Below 0 it is ahead. Null where its newest reading is too old.
+    pub clock_behind_seconds: Option<f64>,
     /// The agent's sign of life; null when it never sent one.
     pub heartbeat: Option<HeartbeatView>,
     /// Its storage gateways, by address.
@@ -82,6 +90,8 @@ impl Verdict {
 pub enum UnknownReason {
     /// The host's heartbeat is overdue.
     Silent,
+    /// Two agents use the host's name.
+    IdentityConflict,
     /// The reading or the heartbeat was received in the future: the database's clock went back.
     ClockWentBack,
     /// The host never sent a reading of its storage.
@@ -113,6 +123,18 @@ pub struct StorageView {
     pub value: Option<f64>,
     /// Its age in seconds.
     pub age_seconds: Option<f64>,
+}
+
+/// Two agents that use one name: an earlier life goes on beside the newest.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct ConflictView {
+    /// The newest epoch.
+    pub epoch: u64,
+    /// The earlier one that goes on.
+    pub rival_epoch: u64,
+    /// How long ago a reading of the earlier one was last stored, in seconds.
+    pub age_seconds: f64,
 }
 
 /// An agent's sign of life.
@@ -226,8 +248,10 @@ pub struct InstancesView {
     /// Those of which no reading came with the newest round, while readings of it are missing:
     /// nobody can say whether they are gone. The last heard of first. Not counted above.
     pub unconfirmed: Vec<InstanceView>,
-    /// The newest complete round; null when none has arrived.
+    /// The newest round; null when none has arrived.
     pub round: Option<RoundView>,
+    /// The newest round of which every reading has arrived; null when there is none.
+    pub complete_round: Option<CompleteRoundView>,
     /// Age in seconds of that round, or without one of the newest reading of an instance.
     pub age_seconds: f64,
     /// All of this is history: the round is too old, from an earlier life of the agent, or the
@@ -244,6 +268,52 @@ pub struct RoundView {
     /// How many of its readings have not arrived. As long as it isn't 0 nobody may say which
     /// instances are gone.
     pub missing_readings: u64,
+}
+
+/// The newest round of instances of which every reading has arrived.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct CompleteRoundView {
+    /// How many instances it saw.
+    pub instances: u64,
+    /// How long ago its last reading was stored, in seconds.
+    pub age_seconds: f64,
+}
+
+/// Where an instance is, as one host says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// On this host.
+    There,
+    /// It may be: readings of the newest round are missing, and none is about it.
+    Unconfirmed,
+    /// No longer on this host: a complete round lacks it.
+    Gone,
+    /// The host says nothing about now.
+    Unknown,
+}
+
+/// One instance on one host.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct PlacedInstanceView {
+    /// Its UUID.
+    pub uuid: String,
+    /// Its name.
+    pub name: Option<String>,
+    /// The project that owns it.
+    pub project: Option<String>,
+    /// The host.
+    pub host: String,
+    /// Whether it is there.
+    pub place: Place,
+    /// libvirt's state as the host last saw it.
+    pub state: CodeView,
+    /// Age in seconds of that reading.
+    pub age_seconds: f64,
+    /// How long ago a complete round of the host last saw it, in seconds; null when none did.
+    pub confirmed_age_seconds: Option<f64>,
 }
 
 /// One instance, as a host last saw it.
@@ -264,6 +334,8 @@ pub struct InstanceView {
     pub trouble: Option<Trouble>,
     /// The reading's age in seconds.
     pub age_seconds: f64,
+    /// How long ago a complete round last saw it, in seconds; null when none did.
+    pub confirmed_age_seconds: Option<f64>,
 }
 
 /// What can have happened to an instance, as its state and reason say.
@@ -346,6 +418,10 @@ pub struct ObserverView {
     pub age_seconds: f64,
     /// That is overdue, or from an earlier life of it.
     pub stale: bool,
+    /// Two agents use its name, so nothing that it says is believed; null when one does.
+    pub conflict: Option<ConflictView>,
+    /// As of a host.
+    pub clock_behind_seconds: Option<f64>,
     /// Its sign of life; null when it sends none.
     pub heartbeat: Option<HeartbeatView>,
     /// What it can't look at for a reason on its own side, by pollster.
@@ -357,7 +433,7 @@ pub struct ObserverView {
 }
 
 impl ObserverView {
-    /// Whether someone should look at this observer: it is overdue, or can't look for a reason on
+    /// Whether someone should look at this observer: it is overdue, shares its name, or can't look for a reason on
     /// its own side, or, where it isn't among the hosts, its heartbeat or a path is overdue or
     /// another observer gets no answer from it.
     pub fn has_problem(&self) -> bool {
@@ -366,7 +442,10 @@ impl ObserverView {
                 || self.paths.iter().any(|path| !path.fresh)
                 || self.outside.iter().any(OutsideView::has_problem)
         };
-        self.stale || !self.failures.is_empty() || (!self.is_host && by_itself())
+        self.stale
+            || self.conflict.is_some()
+            || !self.failures.is_empty()
+            || (!self.is_host && by_itself())
     }
 }
 

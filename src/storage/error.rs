@@ -164,6 +164,16 @@ pub(crate) fn is_about_data(error: &StoreError) -> bool {
     }
 }
 
+/// Whether a row was meant to belong to another that isn't there, in any engine.
+pub(crate) fn is_about_a_missing_row(error: &StoreError) -> bool {
+    let StoreError::Engine { source, .. } = error else {
+        return false;
+    };
+    source
+        .as_database_error()
+        .is_some_and(DatabaseError::is_foreign_key_violation)
+}
+
 /// SQLite's primary result codes that another try may not meet again (sqlite.org/rescode.html):
 /// BUSY, LOCKED, NOMEM, INTERRUPT, IOERR, FULL, CANTOPEN.
 const SQLITE_PASSING: [u32; 7] = [5, 6, 7, 9, 10, 13, 14];
@@ -275,18 +285,24 @@ mod tests {
     #[tokio::test]
     async fn what_a_row_s_values_cause_is_told_from_what_ails_the_database() {
         let mut conn = SqliteConnectOptions::new().connect().await.unwrap();
-        raw_sql("CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT NOT NULL)")
-            .execute(&mut conn)
-            .await
-            .unwrap();
+        raw_sql(
+            "CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT NOT NULL);
+             CREATE TABLE of_t (a INTEGER REFERENCES t (a));",
+        )
+        .execute(&mut conn)
+        .await
+        .unwrap();
         for (text, is_data) in [
             ("INSERT INTO t VALUES (1, NULL)", true),
             ("INSERT INTO t VALUES ('x', '')", true),
             ("INSERT INTO t VALUES (1, zeroblob(1 << 31))", true),
+            ("INSERT INTO of_t VALUES (7)", true),
             ("INSERT INTO nowhere VALUES (1)", false),
         ] {
             let error = refused(&mut conn, text).await;
             assert_eq!(is_about_data(&error), is_data, "{text}: {error:?}");
+            let is_missing = text.contains("of_t");
+            assert_eq!(is_about_a_missing_row(&error), is_missing, "{text}");
             assert_eq!(error.kind(), StoreErrorKind::Lasting, "{text}");
         }
         assert!(mysql_is_about_data(1366, Some("HY000")));

@@ -7,20 +7,9 @@ use super::error::{StoreError, during};
 use super::link::{ask, now};
 use super::seen::SeqSet;
 use super::{json, sql};
-use crate::model::{PathRow, RoundRow, StateRow, UtcTime};
-
-/// The present of everything that is observed, as the database holds it at one moment.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Fleet {
-    /// The database's clock, from which ages are counted. Never before a time of receipt below.
-    pub now: UtcTime,
-    /// The newest readings, by observer, meter and resource.
-    pub states: Vec<StateRow>,
-    /// When each path was last heard, by observer and path.
-    pub paths: Vec<PathRow>,
-    /// How much of each newest round of instances arrived, by observer.
-    pub rounds: Vec<RoundRow>,
-}
+use crate::model::{
+    CompleteRoundRow, Fleet, ObserverRow, PathRow, Rival, RoundRow, StateRow, UtcTime,
+};
 
 /// Reads the tables in one snapshot.
 pub(crate) async fn read(session: &mut dyn Session) -> Result<Fleet, StoreError> {
@@ -49,6 +38,20 @@ pub(crate) async fn read(session: &mut dyn Session) -> Result<Fleet, StoreError>
         "reading the fleet's rounds",
     )
     .await?;
+    let complete_rounds: Vec<(String, i64, i64, i64, i64)> = ask(
+        session,
+        sql::FLEET_COMPLETE_ROUNDS,
+        vec![],
+        "reading the fleet's complete rounds",
+    )
+    .await?;
+    let observers: Vec<RawObserver> = ask(
+        session,
+        sql::FLEET_OBSERVERS,
+        vec![],
+        "reading the fleet's observers",
+    )
+    .await?;
     // Last, so that nothing in the snapshot is younger than it.
     let now = now(session).await?;
     session
@@ -60,11 +63,22 @@ pub(crate) async fn read(session: &mut dyn Session) -> Result<Fleet, StoreError>
         states: states.into_iter().map(state_of).collect::<Result<_, _>>()?,
         paths: paths.into_iter().map(path_of).collect(),
         rounds: rounds.into_iter().map(round_of).collect::<Result<_, _>>()?,
+        complete_rounds: complete_rounds
+            .into_iter()
+            .map(complete_round_of)
+            .collect::<Result<_, _>>()?,
+        observers: observers
+            .into_iter()
+            .map(observer_of)
+            .collect::<Result<_, _>>()?,
     })
 }
 
 /// Observer, epoch, seq and volume of an `instance.round`, and the runs of its epoch.
 type RawRound = (String, i64, i64, f64, Vec<u8>);
+
+/// Observer, epoch, seq, observed_at, received_at, rival_epoch and rival_at.
+type RawObserver = (String, i64, i64, i64, i64, Option<i64>, Option<i64>);
 
 #[derive(Debug)]
 struct RawState {
@@ -79,6 +93,7 @@ struct RawState {
     received_at: i64,
     metadata: String,
     paths: String,
+    confirmed_at: Option<i64>,
 }
 
 impl FromFound for RawState {
@@ -95,6 +110,7 @@ impl FromFound for RawState {
             received_at: found.get(8)?,
             metadata: found.get(9)?,
             paths: found.get(10)?,
+            confirmed_at: found.get(11)?,
         })
     }
 }
@@ -110,6 +126,7 @@ fn state_of(raw: RawState) -> Result<StateRow, StoreError> {
         received_at: UtcTime::from_unix_micros(raw.received_at),
         metadata: intact(json::read_map(&raw.metadata), &subject)?,
         paths: intact(json::read_texts(&raw.paths), &subject)?,
+        confirmed_at: raw.confirmed_at.map(UtcTime::from_unix_micros),
         observer: raw.observer,
         meter: raw.meter,
         resource_id: raw.resource_id,
@@ -143,8 +160,41 @@ fn round_of((observer, epoch, seq, count, runs): RawRound) -> Result<RoundRow, S
     })
 }
 
+fn complete_round_of(
+    (observer, epoch, seq, instances, completed_at): (String, i64, i64, i64, i64),
+) -> Result<CompleteRoundRow, StoreError> {
+    let number = |number| in_row("ha_round", u64::try_from(number), &observer);
+    Ok(CompleteRoundRow {
+        epoch: number(epoch)?,
+        seq: number(seq)?,
+        instances: number(instances)?,
+        completed_at: UtcTime::from_unix_micros(completed_at),
+        observer,
+    })
+}
+
+fn observer_of(raw: RawObserver) -> Result<ObserverRow, StoreError> {
+    let (observer, epoch, seq, observed_at, received_at, rival_epoch, rival_at) = raw;
+    let number = |number| in_row("ha_observer", u64::try_from(number), &observer);
+    let rival = match rival_epoch.zip(rival_at) {
+        Some((epoch, at)) => Some(Rival {
+            epoch: number(epoch)?,
+            at: UtcTime::from_unix_micros(at),
+        }),
+        None => None,
+    };
+    Ok(ObserverRow {
+        epoch: number(epoch)?,
+        seq: number(seq)?,
+        observed_at: UtcTime::from_unix_micros(observed_at),
+        received_at: UtcTime::from_unix_micros(received_at),
+        rival,
+        observer,
+    })
+}
+
 /// The count that a volume is, if it is one.
-fn whole(volume: f64) -> Option<u64> {
+pub(crate) fn whole(volume: f64) -> Option<u64> {
     if volume.fract() != 0.0 {
         return None;
     }
@@ -152,8 +202,16 @@ fn whole(volume: f64) -> Option<u64> {
 }
 
 fn intact<T, E>(read: Result<T, E>, subject: &impl Display) -> Result<T, StoreError> {
+    in_row("ha_state", read, subject)
+}
+
+fn in_row<T, E>(
+    table: &'static str,
+    read: Result<T, E>,
+    subject: &impl Display,
+) -> Result<T, StoreError> {
     read.map_err(|_| StoreError::Damaged {
-        table: "ha_state",
+        table,
         subject: subject.to_string(),
     })
 }

@@ -13,6 +13,8 @@ pub(crate) enum NonFinite {
     AsPython,
     /// `null`, so that every reader of JSON can read the text.
     AsNull,
+    /// Python's words as texts, where the value must not be lost.
+    Quoted,
 }
 
 /// The text of a map: sorted keys, `", "` and `": "`, everything but plain ASCII escaped.
@@ -130,12 +132,16 @@ fn push_list(text: &mut String, items: &[Value], non_finite: NonFinite) {
 /// The shortest digits that round-trip, with an exponent where Python has one: `1e-07`, `1e+16`.
 fn push_float(text: &mut String, number: f64, non_finite: NonFinite) {
     if !number.is_finite() {
-        text.push_str(match (non_finite, number) {
-            (NonFinite::AsNull, _) => "null",
-            (NonFinite::AsPython, number) if number.is_nan() => "NaN",
-            (NonFinite::AsPython, number) if number > 0.0 => "Infinity",
-            (NonFinite::AsPython, _) => "-Infinity",
-        });
+        let word = match number {
+            number if number.is_nan() => "NaN",
+            number if number > 0.0 => "Infinity",
+            _ => "-Infinity",
+        };
+        match non_finite {
+            NonFinite::AsNull => text.push_str("null"),
+            NonFinite::AsPython => text.push_str(word),
+            NonFinite::Quoted => push_text(text, word),
+        }
         return;
     }
     // Rust's Debug takes an exponent for the same magnitudes as Python's repr, but spells it

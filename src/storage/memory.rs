@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::identity::Life;
 use super::rows::ResourceKey;
 use crate::model::ReceivedMeter;
 
@@ -17,6 +18,10 @@ const MAX_CACHED_RESOURCES: usize = 65_536;
 /// emptied, which costs a needless sweep for each pair that comes again.
 const MAX_KNOWN_PATHS: usize = 65_536;
 
+/// How many observers' lives are kept in memory, at about 100 bytes each. When it is full it is
+/// emptied, as above.
+const MAX_CACHED_LIVES: usize = 65_536;
+
 /// What needn't be asked again, as long as nobody else writes into the database: an expirer deletes
 /// resources without samples, and SQLite gives the same id again.
 #[derive(Debug, Default)]
@@ -27,6 +32,10 @@ pub(crate) struct Memory {
     pub(crate) resources: HashMap<ResourceKey, i64>,
     /// Pairs of observer and path that have a row.
     pub(crate) paths: HashSet<(String, String)>,
+    /// The newest lives of observers that have a row.
+    pub(crate) lives: HashMap<String, Life>,
+    /// How many messages are in quarantine has been counted.
+    pub(crate) knows_quarantine: bool,
 }
 
 impl Memory {
@@ -41,8 +50,13 @@ impl Memory {
         if self.paths.len() + learned.paths.len() > MAX_KNOWN_PATHS {
             self.paths.clear();
         }
+        if self.lives.len() + learned.lives.len() > MAX_CACHED_LIVES {
+            self.lives.clear();
+        }
         self.meters.extend(learned.meters);
         self.resources.extend(learned.resources);
         self.paths.extend(learned.paths);
+        self.lives.extend(learned.lives);
+        self.knows_quarantine |= learned.knows_quarantine;
     }
 }

@@ -1,18 +1,28 @@
 //! The database: history in Ceilometer's own tables, and beside it the present, in tables of ours.
 //!
-//! [`Database`] is the door. Behind it `rows`, `json`, `seen` and `plan` are pure and decide what is
-//! written; `engine` connects, and `sql` holds the texts, both once for each kind of database; `schema`
-//! and `dbsync` make the tables, `writer` (with `history` and `memory`) stores, `fleet` reads.
+//! [`Database`] is the door. Behind it `rows`, `json`, `seen`, `plan`, `identity`, `complete`, `refused`,
+//! `parts` and `about` are pure and decide what is written; `engine` connects, and `sql` holds the texts,
+//! both once for each kind of database; `schema` and `dbsync` make the tables, `writer` (with `history`,
+//! `observers`, `rounds`, `quarantine` and `memory`) stores, `fleet` reads, `forget` forgets a host.
 
+mod about;
+mod complete;
 mod dbsync;
 mod engine;
 mod error;
 mod fleet;
+mod forget;
 mod history;
+mod identity;
 mod json;
 mod link;
 mod memory;
+mod observers;
+mod parts;
 mod plan;
+mod quarantine;
+mod refused;
+mod rounds;
 mod rows;
 mod schema;
 mod seen;
@@ -24,10 +34,11 @@ use std::fmt;
 
 use tokio::sync::Mutex;
 
-use crate::model::{Received, Secret};
+use crate::model::{Fleet, Quarantined, QuarantinedMessage, Received, Secret};
 
 pub use error::{StoreError, StoreErrorKind};
-pub use fleet::Fleet;
+pub use forget::{ForgetOptions, Forgetting, Forgotten};
+pub use observers::IdentityConflict;
 pub use rows::RowRefusal;
 pub use writer::StoreReport;
 
@@ -110,6 +121,50 @@ impl Database {
         let (mut session, _) = reader.take().await?;
         let fleet = fleet::read(&mut *session).await;
         reader.put_back(session, fleet).await
+    }
+
+    /// Removes the present of a host; its history, and what was seen of it, stay.
+    pub async fn forget(
+        &self,
+        host: &str,
+        options: ForgetOptions,
+    ) -> Result<Forgetting, StoreError> {
+        let host = host.to_owned();
+        let writer = self.writer.as_ref().ok_or(StoreError::ReadOnly)?;
+        let mut writer = writer.lock().await;
+        writer
+            .with_session(move |session| Box::pin(forget::forget(session, host, options)))
+            .await
+    }
+
+    /// What is in quarantine, the newest first.
+    pub async fn quarantined(&self) -> Result<Vec<Quarantined>, StoreError> {
+        let mut reader = self.reader.lock().await;
+        let (mut session, _) = reader.take().await?;
+        let rows = quarantine::list(&mut *session).await;
+        reader.put_back(session, rows).await
+    }
+
+    /// One message in quarantine; None if there is none of that id.
+    pub async fn quarantined_message(
+        &self,
+        id: i64,
+    ) -> Result<Option<QuarantinedMessage>, StoreError> {
+        let mut reader = self.reader.lock().await;
+        let (mut session, _) = reader.take().await?;
+        let message = quarantine::show(&mut *session, id).await;
+        reader.put_back(session, message).await
+    }
+
+    /// Drops messages from quarantine, these or all; returns the ids that were there.
+    pub async fn purge_quarantine(&self, ids: Option<Vec<i64>>) -> Result<Vec<i64>, StoreError> {
+        let writer = self.writer.as_ref().ok_or(StoreError::ReadOnly)?;
+        let mut writer = writer.lock().await;
+        writer
+            .with_session(move |session| {
+                Box::pin(async move { quarantine::purge(session, ids.as_deref()).await })
+            })
+            .await
     }
 
     /// Closes the connections. Everything stored is on the disk already, so an error here has

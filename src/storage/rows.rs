@@ -22,7 +22,7 @@ const MAX_METADATA_BYTES: usize = 65_535;
 /// or kept by the engine's mood, so the message is refused.
 pub(crate) const MAX_TEXT: usize = 255;
 /// The width of `sample.message_id`.
-const MAX_MESSAGE_ID: usize = 128;
+pub(crate) const MAX_MESSAGE_ID: usize = 128;
 /// The width of `sample.message_signature`.
 const MAX_SIGNATURE: usize = 64;
 
@@ -86,6 +86,8 @@ refusals! {
     MetadataTooLarge = "metadata_too_large", "its metadata hold too many values or too much text";
     /// It belongs to a life of its observer so long ago that what was seen of it is forgotten.
     EpochForgotten = "epoch_forgotten", "its observer has started too often since to tell it from a duplicate";
+    /// It passed every check of ours, and the database's engine refuses it all the same.
+    DatabaseRefused = "database_refused", "the database refuses what is in it";
 }
 
 /// One message, ready for the tables.

@@ -1,19 +1,26 @@
-//! Storing a batch in SQLite: one transaction that reads what was seen, asks `plan` what that makes
+//! Storing a batch: one transaction that reads what was seen, asks `plan` what that makes
 //! of the batch, and writes it.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::future::Future;
+use std::pin::Pin;
 
 use super::engine::{Access, Session, Standing, Target};
-use super::error::{StoreError, during};
+use super::error::{StoreError, during, is_about_a_missing_row, is_about_data};
 use super::json::{self, NonFinite};
 use super::link::{Link, ask, now, read, run, write};
 use super::memory::Memory;
+use super::observers::IdentityConflict;
+use super::parts::{Part, Parts};
 use super::plan::{self, Held, MAX_PATHS, Sorted, StateKey, StatePlan, StateWrite, Windows};
+use super::quarantine;
+use super::refused::Refused;
 use super::rows::{self, Order, Row, RowRefusal};
 use super::seen::SeqSet;
 use super::sql::{self, Dialect};
 use super::statements::{Binds, nth, numbered, statements};
+use crate::events::Chain;
 use crate::model::Received;
 
 /// How well the origin of a reading is proven: by the secret that the whole fleet shares.
@@ -49,6 +56,44 @@ pub struct StoreReport {
     pub closed_gaps: usize,
     /// Rows that can't be stored, by their index in the batch, in no order.
     pub refused: Vec<(usize, RowRefusal)>,
+    /// How many of these are in quarantine now and weren't before.
+    pub quarantined: u64,
+    /// Messages that are in quarantine no more, or couldn't even be put there.
+    pub quarantine_dropped: u64,
+    /// How many messages are in quarantine, where that may have changed.
+    pub quarantine_size: Option<u64>,
+    /// Observers of which an earlier life goes on beside the newest.
+    pub conflicts: Vec<IdentityConflict>,
+}
+
+impl StoreReport {
+    /// Adds what became of a part of the batch that begins at an index.
+    fn add(&mut self, part: StoreReport, first: usize) {
+        let StoreReport {
+            stored,
+            duplicates,
+            late,
+            moved,
+            closed_gaps,
+            refused,
+            quarantined,
+            quarantine_dropped,
+            quarantine_size,
+            conflicts,
+        } = part;
+        self.stored += stored;
+        self.duplicates += duplicates;
+        self.late += late;
+        self.moved += moved;
+        self.closed_gaps += closed_gaps;
+        let refused = refused.into_iter();
+        self.refused
+            .extend(refused.map(|(index, refusal)| (first + index, refusal)));
+        self.quarantined += quarantined;
+        self.quarantine_dropped += quarantine_dropped;
+        self.quarantine_size = quarantine_size.or(self.quarantine_size);
+        self.conflicts.extend(conflicts);
+    }
 }
 
 /// The one connection that writes, and what it remembers.
@@ -66,21 +111,70 @@ impl Writer {
         })
     }
 
-    /// Stores a batch in one transaction.
+    /// Stores a batch in one transaction; in several where the engine refuses the data of single
+    /// rows, so that each of these costs itself alone.
     pub(crate) async fn store(&mut self, batch: &[Received]) -> Result<StoreReport, StoreError> {
-        let (rows, refused) = rows::rows_of(batch);
+        let mut report = StoreReport::default();
+        let mut parts = Parts::of(batch.len());
+        while let Some(part) = parts.take() {
+            let first = part.range.start;
+            let error = match self.store_part(batch, &part).await {
+                Ok(stored) => {
+                    report.add(stored, first);
+                    continue;
+                }
+                Err(error) if is_about_data(&error) => error,
+                Err(error) => return Err(error),
+            };
+            self.memory = Memory::default();
+            let words = Chain(&error).to_string();
+            if !parts.refused(part, is_about_a_missing_row(&error), &words) {
+                report.refused.push((first, RowRefusal::DatabaseRefused));
+                report.quarantine_dropped += 1;
+            }
+        }
+        Ok(report)
+    }
+
+    async fn store_part(
+        &mut self,
+        batch: &[Received],
+        part: &Part,
+    ) -> Result<StoreReport, StoreError> {
+        let messages = batch.get(part.range.clone()).unwrap_or_default();
+        if messages.is_empty() {
+            return Ok(StoreReport::default());
+        }
+        let (rows, refused) = match &part.condemned {
+            None => rows::rows_of(messages),
+            Some(_) => (Vec::new(), vec![(0, RowRefusal::DatabaseRefused)]),
+        };
         let report = StoreReport {
             refused,
             ..StoreReport::default()
         };
-        if rows.is_empty() {
-            return Ok(report);
-        }
         let (mut session, is_known) = self.link.take().await?;
         if !is_known {
             self.memory = Memory::default();
         }
-        let result = store_rows(&mut *session, &mut self.memory, rows, report).await;
+        let words = part.condemned.as_deref();
+        let messages = Messages { messages, words };
+        let result = store_rows(&mut *session, &mut self.memory, rows, report, messages).await;
+        self.link.put_back(session, result).await
+    }
+
+    /// Works on the quarantine, or forgets a host, over this connection.
+    pub(crate) async fn with_session<T>(
+        &mut self,
+        work: impl for<'s> FnOnce(
+            &'s mut dyn Session,
+        )
+            -> Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 's>>,
+    ) -> Result<T, StoreError> {
+        let (mut session, _) = self.link.take().await?;
+        // Others' writes are noticed by the session itself; our own aren't.
+        self.memory = Memory::default();
+        let result = work(&mut *session).await;
         self.link.put_back(session, result).await
     }
 
@@ -95,6 +189,7 @@ async fn store_rows(
     memory: &mut Memory,
     rows: Vec<Row<'_>>,
     mut report: StoreReport,
+    messages: Messages<'_>,
 ) -> Result<StoreReport, StoreError> {
     let standing = session
         .begin_write()
@@ -105,6 +200,7 @@ async fn store_rows(
     }
     let mut pass = Pass::begin(&mut *session, memory).await?;
     pass.store(rows, &mut report).await?;
+    pass.put_aside(messages, &mut report).await?;
     let learned = pass.learned;
     session
         .commit()
@@ -113,6 +209,12 @@ async fn store_rows(
     // Only now is it certain that the ids exist.
     memory.take_in(learned);
     Ok(report)
+}
+
+/// The messages that rows were made of, and what the engine says of the only one where it refuses it.
+struct Messages<'a> {
+    messages: &'a [Received],
+    words: Option<&'a str>,
 }
 
 /// One batch within its transaction.
@@ -167,8 +269,36 @@ impl<'t> Pass<'t> {
         let states = plan::plan_states(&sorted, held);
         report.late = states.late;
         report.moved = self.put_states(&states).await?;
+        report.conflicts = self.put_observers(&sorted).await?;
+        self.put_rounds(&sorted, &windows).await?;
         self.put_paths(&sorted).await?;
         self.put_windows(&sorted, &windows).await
+    }
+
+    /// Puts into quarantine what was refused.
+    async fn put_aside(
+        &mut self,
+        Messages { messages, words }: Messages<'_>,
+        report: &mut StoreReport,
+    ) -> Result<(), StoreError> {
+        let refused = report.refused.iter();
+        let refused: Vec<Refused<'_>> = refused
+            .filter_map(|(index, reason)| {
+                Some(Refused {
+                    received: messages.get(*index)?,
+                    reason: *reason,
+                    detail: words.unwrap_or(reason.words()).to_owned(),
+                })
+            })
+            .collect();
+        let kept = self.quarantine(&refused).await?;
+        report.quarantined = kept.added;
+        report.quarantine_dropped = kept.dropped;
+        if !refused.is_empty() || !self.memory.knows_quarantine {
+            report.quarantine_size = Some(quarantine::count(self.session).await?);
+            self.learned.knows_quarantine = true;
+        }
+        Ok(())
     }
 
     /// What was seen of each observer and epoch that the batch speaks of.
@@ -309,7 +439,8 @@ impl<'t> Pass<'t> {
     }
 
     async fn put_paths(&mut self, sorted: &Sorted<'_>) -> Result<(), StoreError> {
-        let newest = plan::plan_paths(sorted);
+        let mut newest = plan::plan_paths(sorted);
+        newest.retain(|((observer, _), _)| self.is_present(observer));
         let now = self.now;
         let lines = statements(&self.dialect.put_paths, &newest, |binds, line| {
             let ((observer, path), Order { epoch, seq }) = *line;

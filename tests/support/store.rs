@@ -168,9 +168,34 @@ impl Scratch {
         }
     }
 
+    /// Runs statements as another collector would, so that nobody goes on by what it remembers.
+    pub async fn change(&self, text: &str) {
+        self.run(text).await;
+        if !self.is_sqlite() {
+            self.run("UPDATE ha_writer SET writer = 'a test'").await;
+        }
+    }
+
+    /// Makes the engine refuse to do something to rows of a table, and blame their data.
+    pub async fn refuse(&self, event: &str, table: &str, condition: &str) {
+        let text = if self.is_sqlite() {
+            format!(
+                "CREATE TRIGGER refuse_{table} BEFORE {event} ON {table} WHEN {condition} \
+                 BEGIN SELECT RAISE(ABORT, 'no beasts here'); END"
+            )
+        } else {
+            format!(
+                "CREATE TRIGGER refuse_{table} BEFORE {event} ON {table} FOR EACH ROW \
+                 IF {condition} THEN SIGNAL SQLSTATE '22000' \
+                 SET MESSAGE_TEXT = 'no beasts here'; END IF"
+            )
+        };
+        self.run(&text).await;
+    }
+
     /// Forgets everything that was stored, which is faster than another database.
     pub async fn empty(&self) {
-        self.run(
+        self.change(
             "DELETE FROM sample; DELETE FROM metadata_text; DELETE FROM metadata_int; \
              DELETE FROM metadata_float; DELETE FROM metadata_bool; DELETE FROM resource; \
              DELETE FROM meter; DELETE FROM ha_state; DELETE FROM ha_path; DELETE FROM ha_seen; \
@@ -178,10 +203,6 @@ impl Scratch {
              DELETE FROM ha_quarantine",
         )
         .await;
-        if !self.is_sqlite() {
-            // As another collector would, so that nobody remembers ids.
-            self.run("UPDATE ha_writer SET writer = 'a test'").await;
-        }
     }
 
     /// A moment as Ceilometer's tables hold it in this engine.
@@ -234,6 +255,23 @@ where
     (0..row.len()).map(cell).collect()
 }
 
+/// The page with the queries that deciders may rely on.
+pub const PAGE: &str = include_str!("../../docs/sql-contract.md");
+
+/// A query of that page, as the engine understands it.
+pub fn query(scratch: &Scratch, name: &str) -> &'static str {
+    let block = |name: String| {
+        PAGE.split("```sql\n")
+            .skip(1)
+            .filter_map(|block| block.split_once("\n```"))
+            .find_map(|(block, _)| block.strip_prefix(&format!("-- name: {name}\n")))
+    };
+    let own = (!scratch.is_sqlite()).then(|| block(format!("{name} (mysql)")));
+    own.flatten()
+        .or_else(|| block(name.to_owned()))
+        .unwrap_or_else(|| panic!("the page has no query {name}"))
+}
+
 pub const EPOCH: u64 = 1_700_000_000_000;
 pub const OBSERVED: i64 = 1_800_000_000_000_000;
 
@@ -281,6 +319,19 @@ pub fn unnumbered(received: Received) -> Received {
 pub fn by_path(path: &str, received: Received) -> Received {
     Received {
         path: Some(path.to_owned()),
+        ..received
+    }
+}
+
+/// The same of another meter about something else.
+pub fn about(meter: &str, resource_id: &str, volume: f64, received: Received) -> Received {
+    Received {
+        meter: ReceivedMeter {
+            name: meter.to_owned(),
+            ..received.meter
+        },
+        resource_id: resource_id.to_owned(),
+        volume: Some(volume),
         ..received
     }
 }

@@ -80,6 +80,23 @@ pub(super) fn start(
     Ok(LogGuard { queues, level })
 }
 
+/// Starts logging for a command on somebody's terminal, where it tells what it did by itself: only to
+/// where a log is kept.
+#[cfg(feature = "decider")]
+pub(super) fn start_beside_a_terminal(
+    settings: &LogSettings,
+) -> Result<Option<LogGuard>, DaemonError> {
+    let settings = LogSettings {
+        use_stderr: false,
+        use_journal: settings.use_journal && journal::is_there(),
+        ..settings.clone()
+    };
+    let is_kept =
+        settings.file.is_some() || settings.syslog_facility.is_some() || settings.use_journal;
+    is_kept.then(|| start(&settings, None)).transpose()
+}
+
+#[cfg(any(feature = "agent", feature = "collector"))]
 impl LogGuard {
     /// Opens the log file anew, whatever is now at its path; each thread does so by itself.
     pub(super) fn reopen(&self) {

@@ -17,8 +17,8 @@ CREATE TABLE ha_round (
     epoch BIGINT NOT NULL,
     seq BIGINT NOT NULL,
     instances BIGINT NOT NULL,
-    completed_at BIGINT NOT NULL,
-    PRIMARY KEY (observer)
+    completed_at BIGINT,
+    PRIMARY KEY (observer, epoch, seq)
 ) WITHOUT ROWID;
 CREATE TABLE ha_quarantine (
     id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,

@@ -72,6 +72,14 @@ pub(crate) struct Dialect {
 
     /// Whether Ceilometer's tables can hold NaN and the infinities.
     pub(crate) holds_non_finite: bool,
+
+    /// Moves observers to their newest readings, in one statement as states are: observer, epoch,
+    /// seq, began_observed_at, began_received_at, observed_at, received_at. How a life began stays.
+    pub(crate) put_observers: Bulk,
+    /// Puts what can't be stored aside, once: quarantined_at, digest, reason, detail, observer, meter,
+    /// resource_id, message_id, message.
+    pub(crate) put_quarantine: Bulk,
+
     /// A moment as Ceilometer's tables hold it.
     pub(crate) moment: fn(UtcTime) -> String,
     /// What Ceilometer's tables can hold of a text.
@@ -201,7 +209,7 @@ pub(crate) const TRIM_PATHS: &str = "DELETE FROM ha_path WHERE observer = ? AND 
 
 /// The present, all of it, in the order of the primary key.
 pub(crate) const FLEET_STATES: &str = "SELECT observer, meter, resource_id, epoch, seq, volume, \
-     quality, observed_at, received_at, metadata, paths \
+     quality, observed_at, received_at, metadata, paths, confirmed_at \
      FROM ha_state ORDER BY observer, meter, resource_id";
 
 /// When each path was last heard.
@@ -213,7 +221,97 @@ pub(crate) const FLEET_ROUNDS: &str = "SELECT ha_state.observer, ha_state.epoch,
      ha_state.volume, ha_seen.runs FROM ha_state JOIN ha_seen \
      ON ha_seen.observer = ha_state.observer AND ha_seen.epoch = ha_state.epoch \
      WHERE ha_state.meter = 'instance.round' AND ha_state.resource_id = ha_state.observer \
-     ORDER BY ha_state.observer";
+     ORDER BY ha_state.resource_id";
+
+/// The newest complete round of each observer: older ones are not kept.
+pub(crate) const FLEET_COMPLETE_ROUNDS: &str = "SELECT observer, epoch, seq, instances, completed_at \
+     FROM ha_round WHERE completed_at IS NOT NULL ORDER BY observer, epoch, seq";
+
+/// Who observes.
+pub(crate) const FLEET_OBSERVERS: &str = "SELECT observer, epoch, seq, observed_at, received_at, \
+     rival_epoch, rival_at FROM ha_observer ORDER BY observer";
+
+/// The newest lives of observers.
+pub(crate) static LIVES: Bulk = Bulk::new(
+    "SELECT observer, epoch, began_observed_at, began_received_at FROM ha_observer \
+     WHERE observer IN (",
+    "?",
+    ")",
+);
+
+/// Says that an earlier epoch of an observer goes on: that epoch, when, observer.
+pub(crate) const PUT_RIVAL: &str =
+    "UPDATE ha_observer SET rival_epoch = ?, rival_at = ? WHERE observer = ?";
+
+/// The rounds that are kept of observers.
+pub(crate) static ROUNDS: Bulk = Bulk::new(
+    "SELECT observer, epoch, seq, instances, completed_at FROM ha_round WHERE observer IN (",
+    "?",
+    ")",
+);
+
+/// Forgets the rounds of observers.
+pub(crate) static DROP_ROUNDS: Bulk =
+    Bulk::new("DELETE FROM ha_round WHERE observer IN (", "?", ")");
+
+/// Keeps rounds: observer, epoch, seq, instances, completed_at.
+pub(crate) static PUT_ROUNDS: Bulk = Bulk::new(
+    "INSERT INTO ha_round (observer, epoch, seq, instances, completed_at) VALUES",
+    "(?,?,?,?,?)",
+    "",
+);
+
+/// Says that a complete round saw instances: when, observer, epoch, first and last number.
+pub(crate) const CONFIRM: &str = "UPDATE ha_state SET confirmed_at = ? WHERE observer = ? \
+     AND meter = 'instance.state' AND epoch = ? AND seq >= ? AND seq <= ?";
+
+/// How many messages are in quarantine.
+pub(crate) const QUARANTINE_COUNT: &str = "SELECT count(*) FROM ha_quarantine";
+
+/// The newest of those that are too many: how many there may be.
+pub(crate) const QUARANTINE_TOO_MANY: &str =
+    "SELECT id FROM ha_quarantine ORDER BY id DESC LIMIT 1 OFFSET ?";
+
+/// Drops messages up to one.
+pub(crate) const QUARANTINE_TRIM: &str = "DELETE FROM ha_quarantine WHERE id <= ?";
+
+/// All but the messages themselves, the newest first.
+pub(crate) const QUARANTINE_LIST: &str = "SELECT id, quarantined_at, reason, detail, observer, \
+     meter, resource_id, message_id FROM ha_quarantine ORDER BY id DESC";
+
+/// The ids.
+pub(crate) const QUARANTINE_IDS: &str = "SELECT id FROM ha_quarantine ORDER BY id";
+
+/// A message itself.
+pub(crate) const QUARANTINE_MESSAGE: &str = "SELECT message FROM ha_quarantine WHERE id = ?";
+
+/// Drops a message.
+pub(crate) const QUARANTINE_DROP: &str = "DELETE FROM ha_quarantine WHERE id = ?";
+
+/// Every observer that has any state or path, and when anything of it was last stored.
+pub(crate) const LAST_HEARD: &str = "SELECT observer, max(received_at) FROM ha_state \
+     GROUP BY observer UNION ALL SELECT observer, max(received_at) FROM ha_path GROUP BY observer \
+     UNION ALL SELECT observer, received_at FROM ha_observer";
+
+/// States by which observers tell of hosts, themselves included: five meters.
+pub(crate) const TOLD_OF_HOSTS: &str = "SELECT observer, meter, resource_id, received_at \
+     FROM ha_state WHERE meter IN (?,?,?,?,?)";
+
+/// Drops a state: observer, meter, resource_id.
+pub(crate) const DROP_STATE: &str =
+    "DELETE FROM ha_state WHERE observer = ? AND meter = ? AND resource_id = ?";
+
+/// Drops all states of an observer.
+pub(crate) const DROP_STATES: &str = "DELETE FROM ha_state WHERE observer = ?";
+
+/// Drops all paths of an observer.
+pub(crate) const DROP_PATHS: &str = "DELETE FROM ha_path WHERE observer = ?";
+
+/// Drops all rounds of an observer.
+pub(crate) const DROP_ROUNDS_OF: &str = "DELETE FROM ha_round WHERE observer = ?";
+
+/// Drops an observer.
+pub(crate) const DROP_OBSERVER: &str = "DELETE FROM ha_observer WHERE observer = ?";
 
 #[cfg(test)]
 mod tests {

@@ -186,6 +186,30 @@ pub(crate) static DIALECT: Dialect = Dialect {
     widen: Some("ALTER TABLE sample MODIFY id BIGINT NOT NULL AUTO_INCREMENT"),
 
     holds_non_finite: false,
+    // How a life began depends on both epochs, so it comes before the place.
+    put_observers: Bulk::new(
+        "INSERT INTO ha_observer (observer, epoch, seq, began_observed_at, began_received_at, \
+         observed_at, received_at) VALUES",
+        "(?,?,?,?,?,?,?)",
+        concat!(
+            "ON DUPLICATE KEY UPDATE began_observed_at = \
+             IF(VALUES(epoch) > epoch, VALUES(began_observed_at), began_observed_at), \
+             began_received_at = \
+             IF(VALUES(epoch) > epoch, VALUES(began_received_at), began_received_at), ",
+            newer!("observed_at"),
+            ", ",
+            newer!("received_at"),
+            ", ",
+            newer_place!()
+        ),
+    ),
+    put_quarantine: Bulk::new(
+        "INSERT INTO ha_quarantine (quarantined_at, digest, reason, detail, observer, meter, \
+         resource_id, message_id, message) VALUES",
+        "(?,?,?,?,?,?,?,?,?)",
+        "ON DUPLICATE KEY UPDATE id = id",
+    ),
+
     moment,
     text,
 };

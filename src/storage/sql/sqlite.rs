@@ -122,6 +122,27 @@ pub(crate) static DIALECT: Dialect = Dialect {
     widen: None,
 
     holds_non_finite: true,
+
+    put_observers: Bulk::new(
+        "INSERT INTO ha_observer (observer, epoch, seq, began_observed_at, began_received_at, \
+         observed_at, received_at) VALUES",
+        "(?,?,?,?,?,?,?)",
+        "ON CONFLICT (observer) DO UPDATE SET \
+         began_observed_at = CASE WHEN excluded.epoch > ha_observer.epoch \
+         THEN excluded.began_observed_at ELSE ha_observer.began_observed_at END, \
+         began_received_at = CASE WHEN excluded.epoch > ha_observer.epoch \
+         THEN excluded.began_received_at ELSE ha_observer.began_received_at END, \
+         epoch = excluded.epoch, seq = excluded.seq, observed_at = excluded.observed_at, \
+         received_at = excluded.received_at \
+         WHERE (excluded.epoch, excluded.seq) > (ha_observer.epoch, ha_observer.seq)",
+    ),
+    put_quarantine: Bulk::new(
+        "INSERT INTO ha_quarantine (quarantined_at, digest, reason, detail, observer, meter, \
+         resource_id, message_id, message) VALUES",
+        "(?,?,?,?,?,?,?,?,?)",
+        "ON CONFLICT (digest) DO NOTHING",
+    ),
+
     moment: UtcTime::to_sql_text,
     text: |text| Cow::Borrowed(text),
 };
@@ -169,6 +190,42 @@ mod tests {
                 .await
                 .unwrap();
             assert_eq!(found, kept);
+        }
+    }
+
+    /// What is read whole is read in the order of its primary key, the rest is looked up, and nothing is
+    /// sorted.
+    #[tokio::test]
+    async fn the_fleet_is_read_in_the_order_of_its_indexes() {
+        use super::super::{
+            FLEET_COMPLETE_ROUNDS, FLEET_OBSERVERS, FLEET_PATHS, FLEET_ROUNDS, FLEET_STATES,
+        };
+        use sqlx::{AssertSqlSafe, Connection, Row, raw_sql};
+        let mut conn = sqlx::SqliteConnection::connect("sqlite::memory:")
+            .await
+            .unwrap();
+        for text in DIALECT.migrations {
+            raw_sql(*text).execute(&mut conn).await.unwrap();
+        }
+        for (text, expected) in [
+            (FLEET_STATES, &["SCAN ha_state"][..]),
+            (FLEET_PATHS, &["SCAN ha_path"]),
+            (FLEET_OBSERVERS, &["SCAN ha_observer"]),
+            (FLEET_COMPLETE_ROUNDS, &["SCAN ha_round"]),
+            (
+                FLEET_ROUNDS,
+                &[
+                    "SEARCH ha_state USING INDEX ix_ha_state_meter (meter=?)",
+                    "SEARCH ha_seen USING PRIMARY KEY (observer=? AND epoch=?)",
+                ],
+            ),
+        ] {
+            let rows = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {text}")))
+                .fetch_all(&mut conn)
+                .await
+                .unwrap();
+            let plan: Vec<String> = rows.iter().map(|row| row.get(3)).collect();
+            assert_eq!(plan, expected, "{text}");
         }
     }
 }
