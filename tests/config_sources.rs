@@ -172,7 +172,7 @@ fn what_is_wrong_with_a_file_is_said_at_the_option_that_names_it() {
         messages(&result),
         [
             "/etc/ha/s: [database] connection: found a secret of 26 characters, expected \
-          sqlite:////path or mysql+pymysql://user:password@host/database: this build has no engine \
+          sqlite:////path or mysql+pymysql://USER:PASSWORD@HOST/DATABASE: this build has no engine \
           postgresql, it has mysql and sqlite"
         ]
     );

@@ -245,6 +245,7 @@ fn all_of_the_collectors() -> String {
     let events = CollectorEvents::new(now).unwrap();
     events.expect_rows_refused(RowRefusal::ALL.iter().map(|refusal| refusal.as_str()));
     events.listening(SocketAddr::from(([127, 0, 0, 1], 1)), 1, 1);
+    events.sample_ids(1.0);
     events.received(1, 1);
     events.refused(Refusal::BadSignature, None, now);
     events.kernel_dropped(1, now);

@@ -779,8 +779,8 @@ pub static OPTIONS: &[OptionSpec] = &[
             ("sql", "connection"),
         ],
         help: "The database, as an SQLAlchemy URL: sqlite:////path or \
-               mysql+pymysql://user:password@host/database. Several hosts, sockets and TLS stand \
-               below.",
+               mysql+pymysql://user:password@host/database. Several hosts, a socket and TLS: see \
+               \"The database\" in docs/options.md.",
         ..FIXED
     },
     OptionSpec {

@@ -14,8 +14,8 @@ use super::systemd::Service;
 use super::usage::UsageReader;
 use super::workers::Workers;
 use super::{
-    ConfigArgs, Configuration, DRAIN_LIMIT, DaemonError, Stop, files, http, output, plan, process,
-    secret, signals,
+    ConfigArgs, Configuration, DRAIN_LIMIT, DaemonError, Stop, files, headroom, http, output, plan,
+    process, secret, signals,
 };
 use crate::clock;
 use crate::collector::batch::{self, Arrived, Batch};
@@ -140,6 +140,7 @@ impl Collector {
         );
         events.expect_rows_refused(RowRefusal::ALL.iter().map(|refusal| refusal.as_str()));
         let database = open_database(settings).await?;
+        headroom::watch(&settings.database.connection, &events).await;
         let (sender, receiver) = tokio::sync::mpsc::channel(batch::WAITING_MAX);
         let health = Arc::new(CollectorHealth {
             events: Arc::clone(&events),

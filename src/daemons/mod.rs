@@ -12,6 +12,8 @@ mod configuration;
 mod files;
 #[cfg(feature = "decider")]
 pub mod forget;
+#[cfg(feature = "collector")]
+mod headroom;
 #[cfg(feature = "agent")]
 mod hosts;
 #[cfg(any(feature = "agent", feature = "collector"))]

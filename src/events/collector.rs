@@ -73,6 +73,7 @@ pub struct CollectorEvents {
     queued: IntGauge,
     receive_buffer: IntGaugeVec,
     observers: IntGauge,
+    sample_ids: prometheus::GaugeVec,
     clock_ahead: prometheus::Gauge,
     clock_behind: prometheus::Gauge,
     heard: Mutex<Observers>,
@@ -137,6 +138,7 @@ impl CollectorEvents {
             queued: metrics.gauge("queued_messages", "Messages that wait to be stored now, of 20,000 that may")?,
             receive_buffer: metrics.gauges("receive_buffer_bytes", "The receive buffer that the kernel granted", &[])?,
             observers: metrics.gauge("observers", "Observers of which a reading was stored within the last minute")?,
+            sample_ids: metrics.real_gauges("sample_id_headroom_ratio", "The share of the numbers of samples that is still free", &[])?,
             clock_ahead: metrics.real_gauge("observer_clock_ahead_seconds", "How far ahead of the collector's the clock is that is the furthest ahead; 0 if none is")?,
             clock_behind: metrics.real_gauge(
                 "observer_clock_behind_seconds",
@@ -201,6 +203,11 @@ impl CollectorEvents {
                 "the receive buffer is small, bursts may be lost: raise net.core.rmem_max or grant CAP_NET_ADMIN"
             );
         }
+    }
+
+    /// This share of the numbers of samples is still free.
+    pub fn sample_ids(&self, headroom: f64) {
+        self.sample_ids.with_label_values::<&str>(&[]).set(headroom);
     }
 
     /// No way in is configured.
