@@ -17,7 +17,7 @@ use std::process::Command;
 use ceilometer_ha::wire;
 use support::disk::Disk;
 use support::site::{Daemon, Lock, Site, reading, signed};
-use support::{run, wait_for, wait_until};
+use support::{program, run, wait_for, wait_until};
 
 /// Hosts whose readings are sent.
 const HOSTS: u64 = 5;
@@ -242,8 +242,14 @@ mod mariadb {
     use support::mariadb::{DATABASE, Server, USER};
     use support::process::Process;
 
+    /// A collector on a server, whose tables are made first: it doesn't make them by itself.
     fn collector(site: &Site, server: &Server) -> Process {
-        site.collector_with(&format!("[database]\nconnection = {}", server.url()))
+        let lines = format!("[database]\nconnection = {}", server.url());
+        let mut dbsync = Command::new(program("ceilometer-collector-ha"));
+        run(dbsync
+            .args(["dbsync", "--config-file"])
+            .arg(site.collector_config(&lines)));
+        site.collector_with(&lines)
     }
 
     /// A collector that has stored something already.

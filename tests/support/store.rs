@@ -19,6 +19,7 @@ use super::mariadb::{DATABASE, PASSWORD, Server, USER};
 ///     async fn what_holds(scratch: Scratch) { … }
 /// }
 /// ```
+#[allow(unused_macros)]
 macro_rules! on_each_engine {
     ($($(#[$meta:meta])* async fn $name:ident($scratch:ident: Scratch) $body:block)+) => {
         $(
@@ -41,6 +42,7 @@ macro_rules! on_each_engine {
         )+
     };
 }
+#[allow(unused_imports)]
 pub(crate) use on_each_engine;
 
 /// A database that goes with it.
