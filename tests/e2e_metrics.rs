@@ -163,7 +163,8 @@ fn prometheus_reads_every_daemon_without_a_complaint_and_finds_what_is_documente
     };
     wanted(&apart);
     wait_until("instances of the standalone", || {
-        let agent = together.scrape(Daemon::Agent);
+        // It may not listen yet.
+        let (_, agent) = together.get(Daemon::Agent, "/metrics").ok_or("no answer")?;
         let running = sum(&agent, "instances", "running");
         (running == 1).then_some(()).ok_or(agent)
     });
