@@ -21,8 +21,8 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Row, raw_sql};
 
 use support::mariadb::{DATABASE, PASSWORD, Server, USER};
-use support::run;
 use support::store::*;
+use support::{program, run};
 
 /// The password as a URL has it.
 const CODED: &str = "p%40ss%3Aw%2Frd";
@@ -365,6 +365,8 @@ async fn text_is_whole_in_ours_and_compared_as_each_table_does() {
                  (SELECT count(*) FROM resource WHERE resource_id LIKE 'n_me%'), \
                  (SELECT count(*) FROM ha_state WHERE meter LIKE 'n_me%' OR meter = 'Name')";
     assert_eq!(server.sql(sizes), ["1\t4\t4"]);
+    let own = "SELECT count(DISTINCT resource_id) FROM sample WHERE message_id LIKE 'old %'";
+    assert_eq!(server.sql(own), ["4"], "each is found by its own name");
 }
 
 /// The texts that a server was given to prepare, or to execute with their values.
@@ -534,7 +536,12 @@ async fn no_question_of_a_batch_reads_a_whole_table() {
     .unwrap();
 
     let mut conn = raw(&server).await;
-    raw_sql("SET NAMES utf8mb4 COLLATE utf8mb4_nopad_bin")
+    // As the collector's own session is set.
+    let settings = logged(&server, "Query");
+    let names = settings
+        .iter()
+        .find(|text| text.starts_with("SET NAMES utf8mb4 COLLATE"));
+    raw_sql(AssertSqlSafe(names.unwrap().as_str()))
         .execute(&mut conn)
         .await
         .unwrap();
@@ -652,4 +659,48 @@ async fn a_dbsync_that_was_ended_midway_is_completed_by_the_next_one() {
             "{missing}"
         );
     }
+}
+
+#[tokio::test]
+async fn widening_says_what_it_does_and_keeps_what_is_there() {
+    let server = Server::start();
+    let url = Secret::new(server.url());
+    Database::dbsync(&url).await.unwrap();
+    server.sql("ALTER TABLE sample MODIFY id INT NOT NULL AUTO_INCREMENT");
+    let db = Database::open(&url).await.unwrap();
+    db.store(&[reading(1)]).await.unwrap();
+    server.sql("UPDATE sample SET id = 2147483647; ALTER TABLE sample AUTO_INCREMENT = 2147483647");
+    let error = db.store(&[reading(2)]).await.unwrap_err();
+    assert!(
+        db.sample_id_headroom().await.unwrap().abs() < 1e-9,
+        "{}",
+        said(&error)
+    );
+
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("ha.conf");
+    let text = format!(
+        "[DEFAULT]\nstate_path = state\n[database]\nconnection = {}\n",
+        server.url()
+    );
+    std::fs::write(&config, text).unwrap();
+    let widen = || {
+        let mut command = Command::new(program("ceilometer-collector-ha"));
+        run(command
+            .args(["dbsync", "--widen", "--config-file"])
+            .arg(&config))
+    };
+    let told = widen();
+    for words in [
+        "has 0.0 % of its numbers left",
+        "widening sample.id to BIGINT",
+        "sample.id is BIGINT now",
+        "it took",
+    ] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    db.store(&[reading(2)]).await.unwrap();
+    let ids = server.sql("SELECT id FROM sample ORDER BY id");
+    assert_eq!(ids, ["2147483647", "2147483648"]);
+    assert!(widen().contains("nothing to do: sample.id has 64 bits"));
 }

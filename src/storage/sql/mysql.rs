@@ -9,8 +9,7 @@ use crate::model::UtcTime;
 /// included. Each engine has a name of its own for it.
 pub(crate) const COLLATION: &str = "OUR_COLLATION";
 
-/// That collation. Sessions speak in it too, or else values and columns could not be compared by an
-/// index.
+/// That collation. Sessions speak in it too, so that values are compared as these columns are.
 pub(crate) fn collation(is_mariadb: bool) -> &'static str {
     if is_mariadb {
         "utf8mb4_nopad_bin"
