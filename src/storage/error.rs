@@ -159,7 +159,9 @@ pub(crate) fn is_about_data(error: &StoreError) -> bool {
         return false;
     };
     match refused.try_downcast_ref::<MySqlDatabaseError>() {
-        Some(mysql) => mysql_is_about_data(mysql.number(), mysql.code()),
+        Some(mysql) => {
+            mysql_is_about_data(mysql.number(), mysql.code()) && !is_about_ids(mysql.message())
+        }
         None => primary_code(&**refused).is_some_and(|code| SQLITE_DATA.contains(&code)),
     }
 }
@@ -217,6 +219,14 @@ fn mysql_is_about_data(number: u16, state: Option<&str>) -> bool {
     // 22 is a wrong value and 23 a violated constraint, in every SQL database.
     let by_state = state.is_some_and(|state| state.starts_with("22") || state.starts_with("23"));
     by_state || MYSQL_DATA.contains(&number)
+}
+
+/// Whether a message is about a number that the engine gives to a row: a table has run out of them, and
+/// no row would do better. Its code is that of a wrong value all the same.
+fn is_about_ids(message: &str) -> bool {
+    ["column 'id'", "column 'internal_id'", "PRIMARY'"]
+        .iter()
+        .any(|part| message.contains(part))
 }
 
 /// The low byte is the primary code, the rest says more.
