@@ -18,6 +18,7 @@ mod view;
 
 pub use fleet::view;
 pub use table::{TableOptions, render_table};
+#[cfg(feature = "decider")]
 pub(crate) use text::{age, printable};
 pub use view::{
     CodeView, CompleteRoundView, ConflictView, FailureView, FleetView, GatewayView, HeartbeatView,

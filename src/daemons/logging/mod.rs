@@ -39,6 +39,8 @@ const OPEN_LIMIT: Duration = Duration::from_secs(1);
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
 /// Keeps the log going; what still waits is written when it is dropped, for a second at most.
+// A command's log ends before anything in it could change; a daemon's doesn't.
+#[cfg_attr(not(any(feature = "agent", feature = "collector")), allow(dead_code))]
 pub(super) struct LogGuard {
     queues: Vec<Arc<Queue>>,
     level: reload::Handle<LevelFilter, Registry>,
@@ -96,7 +98,7 @@ pub(super) fn start_beside_a_terminal(
     is_kept.then(|| start(&settings, None)).transpose()
 }
 
-#[cfg(any(feature = "agent", feature = "collector"))]
+#[cfg_attr(not(any(feature = "agent", feature = "collector")), allow(dead_code))]
 impl LogGuard {
     /// Opens the log file anew, whatever is now at its path; each thread does so by itself.
     pub(super) fn reopen(&self) {
