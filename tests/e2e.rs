@@ -949,6 +949,8 @@ mod command_line {
         calls.extend(DAEMONS.map(|name| (name, vec!["--check-config"])));
         calls.push(("ceilometer-collector-ha", vec!["dbsync"]));
         calls.push(("compute-ha", vec!["status"]));
+        calls.push(("compute-ha", vec!["forget", "node-1"]));
+        calls.push(("compute-ha", vec!["quarantine", "list"]));
         calls
     }
 

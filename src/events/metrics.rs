@@ -99,7 +99,7 @@ impl Metrics {
     }
 
     /// Gauges of seconds, ratios and the like.
-    #[cfg(feature = "agent")]
+    #[cfg(any(feature = "agent", feature = "collector"))]
     pub(super) fn real_gauges(
         &self,
         name: &str,
