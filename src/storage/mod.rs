@@ -3,7 +3,8 @@
 //! [`Database`] is the door. Behind it `rows`, `json`, `seen`, `plan`, `identity`, `complete`, `refused`,
 //! `parts` and `about` are pure and decide what is written; `engine` connects, and `sql` holds the texts,
 //! both once for each kind of database; `schema` and `dbsync` make the tables, `writer` (with `history`,
-//! `observers`, `rounds`, `quarantine` and `memory`) stores, `fleet` reads, `forget` forgets a host.
+//! `observers`, `rounds`, `quarantine` and `memory`) stores, `retention` (with
+//! `sweep`) deletes, `fleet` reads, `forget` forgets a host.
 
 mod about;
 mod complete;
@@ -22,12 +23,14 @@ mod parts;
 mod plan;
 mod quarantine;
 mod refused;
+mod retention;
 mod rounds;
 mod rows;
 mod schema;
 mod seen;
 mod sql;
 mod statements;
+mod sweep;
 mod writer;
 
 use std::fmt;
@@ -40,6 +43,7 @@ pub use error::{StoreError, StoreErrorKind};
 pub use forget::{ForgetOptions, Forgetting, Forgotten};
 pub use observers::IdentityConflict;
 pub use rows::RowRefusal;
+pub use sweep::{Reach, Sweep, Swept};
 pub use writer::StoreReport;
 
 use engine::{Access, Target};
@@ -115,6 +119,32 @@ impl Database {
         writer.lock().await.store(batch).await
     }
 
+    /// Does the next step of a pass of the retention; returns what it deleted. Each step is short, so
+    /// that no batch waits long for it. Whoever goes through a pass leaves others room between them.
+    ///
+    /// What fails can be tried again, or given up: it was done or not, as a whole.
+    pub async fn sweep(&self, sweep: &mut Sweep) -> Result<Swept, StoreError> {
+        if sweep.is_over() {
+            return Ok(Swept::default());
+        }
+        let looked = {
+            let mut reader = self.reader.lock().await;
+            let (mut session, _) = reader.take().await?;
+            let looked = retention::look(&mut *session, sweep).await;
+            reader.put_back(session, looked).await?
+        };
+        let swept = match looked.task {
+            Some(_) if sweep.is_dry() => looked.found,
+            Some(task) => {
+                let writer = self.writer.as_ref().ok_or(StoreError::ReadOnly)?;
+                writer.lock().await.sweep(&task).await?
+            }
+            None => Swept::default(),
+        };
+        looked.went.on(sweep);
+        Ok(swept)
+    }
+
     /// The whole present, at one moment.
     pub async fn fleet(&self) -> Result<Fleet, StoreError> {
         let mut reader = self.reader.lock().await;
@@ -169,10 +199,10 @@ impl Database {
 
     /// Closes the connections. Everything stored is on the disk already, so an error here has
     /// nothing to say.
-    pub async fn close(self) {
-        self.reader.into_inner().close().await;
-        if let Some(writer) = self.writer {
-            writer.into_inner().close().await;
+    pub async fn close(&self) {
+        self.reader.lock().await.close().await;
+        if let Some(writer) = &self.writer {
+            writer.lock().await.close().await;
         }
     }
 }

@@ -2,6 +2,8 @@
 //! own words for.
 
 pub(crate) mod mysql;
+pub(crate) mod retention;
+pub(crate) mod sqlite;
 pub(crate) mod sqlite;
 
 use std::borrow::Cow;
