@@ -4,10 +4,11 @@
 //! `parts` and `about` are pure and decide what is written; `engine` connects, and `sql` holds the texts,
 //! both once for each kind of database; `schema` and `dbsync` make the tables, `writer` (with `history`,
 //! `observers`, `rounds`, `quarantine` and `memory`) stores, `retention` (with
-//! `sweep`) deletes, `fleet` reads, `forget` forgets a host.
+//! `sweep`) deletes, `fleet` reads the present and `reading` (with `conditions`) history, `forget` forgets a host.
 
 mod about;
 mod complete;
+mod conditions;
 mod dbsync;
 mod engine;
 mod error;
@@ -22,6 +23,7 @@ mod observers;
 mod parts;
 mod plan;
 mod quarantine;
+mod reading;
 mod refused;
 mod retention;
 mod rounds;
@@ -34,14 +36,17 @@ mod sweep;
 mod writer;
 
 use std::fmt;
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 
 use crate::model::{Fleet, Quarantined, QuarantinedMessage, Received, Secret};
+use crate::query::{Cell, Filter, Group};
 
 pub use error::{StoreError, StoreErrorKind};
 pub use forget::{ForgetOptions, Forgetting, Forgotten};
 pub use observers::IdentityConflict;
+pub use reading::{Resources, Samples};
 pub use rows::RowRefusal;
 pub use sweep::{Reach, Sweep, Swept};
 pub use writer::StoreReport;
@@ -195,6 +200,57 @@ impl Database {
                 Box::pin(async move { quarantine::purge(session, ids.as_deref()).await })
             })
             .await
+    }
+
+    /// The next samples of an answer, newest first; none if there are no more.
+    pub async fn samples(
+        &self,
+        filter: &Filter,
+        page: &mut Samples,
+    ) -> Result<Vec<Vec<Cell>>, StoreError> {
+        let mut reader = self.reader.lock().await;
+        let (mut session, _) = reader.take().await?;
+        let rows = reading::samples(&mut *session, filter, page).await;
+        reader.put_back(session, rows).await
+    }
+
+    /// The next meters of an answer, one for each meter of each resource that has a sample: those whose
+    /// newest sample the filter means. None if there are no more.
+    pub async fn meters(
+        &self,
+        filter: &Filter,
+        page: &mut Resources,
+    ) -> Result<Option<Vec<Vec<Cell>>>, StoreError> {
+        let mut reader = self.reader.lock().await;
+        let (mut session, _) = reader.take().await?;
+        let rows = reading::meters(&mut *session, filter, page).await;
+        reader.put_back(session, rows).await
+    }
+
+    /// The next resources of an answer: those with samples that the filter means. None if there are no
+    /// more.
+    pub async fn resources(
+        &self,
+        filter: &Filter,
+        page: &mut Resources,
+    ) -> Result<Option<Vec<Vec<Cell>>>, StoreError> {
+        let mut reader = self.reader.lock().await;
+        let (mut session, _) = reader.take().await?;
+        let rows = reading::resources(&mut *session, filter, page).await;
+        reader.put_back(session, rows).await
+    }
+
+    /// Statistics of the samples that the filter means, by unit, group and period.
+    pub async fn statistics(
+        &self,
+        filter: &Filter,
+        period: Option<Duration>,
+        groups: &[Group],
+    ) -> Result<Vec<Vec<Cell>>, StoreError> {
+        let mut reader = self.reader.lock().await;
+        let (mut session, _) = reader.take().await?;
+        let rows = reading::statistics(&mut *session, filter, period, groups).await;
+        reader.put_back(session, rows).await
     }
 
     /// Closes the connections. Everything stored is on the disk already, so an error here has

@@ -102,8 +102,10 @@ impl Sweep {
             floor,
             is_at_floor: true,
         };
-        if keep.is_none() {
-            sweep.enter(Stage::Seen);
+        match reach {
+            _ if keep.is_some() => {}
+            Reach::Front => sweep.enter(Stage::Messages),
+            Reach::FrontAndOrphans | Reach::Whole => sweep.enter(Stage::Seen),
         }
         sweep
     }
