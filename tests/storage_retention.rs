@@ -161,7 +161,7 @@ async fn kept_is_kept(rows: Vec<Row4>) {
     scratch
         .run("DELETE FROM sample; DELETE FROM meter; DELETE FROM metadata_text; DELETE FROM resource")
         .await;
-    let mut text = String::new();
+    let mut text = String::from("BEGIN;");
     for id in 1..=80 {
         write!(
             text,
@@ -187,7 +187,7 @@ async fn kept_is_kept(rows: Vec<Row4>) {
         )
         .unwrap();
     }
-    scratch.run(&text).await;
+    scratch.run(&(text + "COMMIT")).await;
 
     let kept: Vec<(i64, &Row4)> = (0..).zip(&rows).filter(|(_, row)| is_kept(row)).collect();
     let samples: Vec<i64> = kept.iter().map(|(id, _)| *id).collect();
@@ -558,7 +558,6 @@ mod day {
             .look("SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()")
             .await[0];
         let bound = (kept + rounds) * SAMPLE_BYTES + FIXED_BYTES;
-        println!("SIZE {size} kept {kept} per {}", size / kept);
         assert!(
             size <= bound,
             "{size} bytes for {kept} samples, at most {bound}"

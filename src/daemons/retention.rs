@@ -63,6 +63,9 @@ impl Retention {
                 let left = next.saturating_duration_since(clock::now());
                 tokio::time::sleep(left.min(RELOAD_EVERY)).await;
             }
+            if *self.keep.get() != keep {
+                self.whole_at = None;
+            }
         }
     }
 
