@@ -5,7 +5,6 @@ pub(crate) mod mysql;
 pub(crate) mod reading;
 pub(crate) mod retention;
 pub(crate) mod sqlite;
-pub(crate) mod sqlite;
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
