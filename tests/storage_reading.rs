@@ -2,16 +2,27 @@
 
 #![cfg(feature = "storage")]
 // Helpers of tests may fail as tests do.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod support;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ceilometer_ha::model::{Received, ReceivedMeter, Secret, UtcTime, Value};
+use ceilometer_ha::model::{Received, ReceivedMeter, UtcTime, Value};
 use ceilometer_ha::query::{self, Cell, Filter, Group};
 use ceilometer_ha::storage::{Database, Resources, Samples};
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use support::store::{Scratch, on_each_engine};
+use tokio::runtime::Handle;
+use tokio::task::block_in_place;
 
 /// 2016-05-04T03:00:00.
 const BEGIN: i64 = 1_462_330_800_000_000;
@@ -199,14 +210,11 @@ impl Wish {
     }
 }
 
-async fn stored(known: &[Known]) -> (tempfile::TempDir, Database) {
-    let dir = tempfile::tempdir().unwrap();
-    let url = Secret::new(format!("sqlite:///{}/ha.sqlite", dir.path().display()));
-    Database::dbsync(&url).await.unwrap();
-    let db = Database::open(&url).await.unwrap();
+/// Stores these samples and nothing else.
+async fn store(scratch: &Scratch, db: &Database, known: &[Known]) {
+    scratch.empty().await;
     let batch: Vec<Received> = known.iter().map(Known::received).collect();
     assert_eq!(db.store(&batch).await.unwrap().stored, batch.len());
-    (dir, db)
 }
 
 fn place(columns: &[query::Column], name: &str) -> usize {
@@ -257,8 +265,14 @@ async fn all_meters(db: &Database, filter: &Filter) -> Vec<Vec<Cell>> {
     all
 }
 
-async fn answers_are_right(known: Vec<Known>, wishes: Vec<Wish>, limit: u64) {
-    let (_dir, db) = stored(&known).await;
+async fn answers_are_right(
+    scratch: &Scratch,
+    db: &Database,
+    known: Vec<Known>,
+    wishes: Vec<Wish>,
+    limit: u64,
+) {
+    store(scratch, db, &known).await;
     let query: Vec<String> = wishes.iter().map(Wish::text).collect();
     let filter: Filter = query.join("; ").parse().unwrap();
     let meant = |known: &Known| wishes.iter().all(|wish| wish.holds(known));
@@ -268,13 +282,13 @@ async fn answers_are_right(known: Vec<Known>, wishes: Vec<Wish>, limit: u64) {
     expected.sort_by_key(|known| Reverse((known.second, known.id)));
     let ids: Vec<String> = expected.iter().map(|known| known.message()).collect();
     let limited = usize::try_from(limit).unwrap().min(ids.len());
-    let rows = all_samples(&db, &filter, limit).await;
+    let rows = all_samples(db, &filter, limit).await;
     assert_eq!(texts(&rows, query::SAMPLES, "message_id"), ids[..limited]);
 
-    resources_are_right(&db, &filter, &known, &expected).await;
-    meters_are_right(&db, &filter, &known, meant).await;
+    resources_are_right(db, &filter, &known, &expected).await;
+    meters_are_right(db, &filter, &known, meant).await;
     for period in [None, Some(1), Some(3), Some(7)] {
-        statistics_are_right(&db, &filter, &wishes, &expected, period).await;
+        statistics_are_right(db, &filter, &wishes, &expected, period).await;
     }
 }
 
@@ -424,72 +438,76 @@ async fn statistics_are_right(
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
-
-    #[test]
-    fn whatever_is_asked_is_what_a_reader_of_every_sample_finds(
-        known in known(),
-        wishes in prop::collection::vec(wish(), 0..3),
-        limit in 1..80_u64,
-    ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(answers_are_right(known, wishes, limit));
+on_each_engine! {
+    async fn whatever_is_asked_is_what_a_reader_of_every_sample_finds(scratch: Scratch) {
+        let db = scratch.open().await;
+        let config = ProptestConfig {
+            cases: 48,
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        };
+        let cases = (known(), prop::collection::vec(wish(), 0..3), 1..80_u64);
+        let found = TestRunner::new(config).run(&cases, |(known, wishes, limit)| {
+            let case = answers_are_right(&scratch, &db, known, wishes, limit);
+            block_in_place(|| Handle::current().block_on(case));
+            Ok(())
+        });
+        found.unwrap();
     }
-}
 
-#[tokio::test]
-async fn many_samples_come_page_by_page_none_twice_and_none_missing() {
-    // More than two pages, many of one moment, and many of none.
-    let known: Vec<Known> = (0..2500)
-        .map(|id| Known {
-            id,
-            meter: 0,
-            resource: u8::try_from(id % 200).unwrap(),
-            project: None,
-            cluster: None,
-            vcpus: 1,
-            second: (id % 3 > 0).then_some(i64::try_from(id % 2).unwrap()),
-            volume: Some(1),
-        })
-        .collect();
-    let (_dir, db) = stored(&known).await;
-    let mut expected: Vec<&Known> = known.iter().collect();
-    expected.sort_by_key(|known| Reverse((known.second, known.id)));
-    let expected: Vec<String> = expected.into_iter().map(Known::message).collect();
-    let filter = Filter::default();
-    let rows = all_samples(&db, &filter, u64::MAX).await;
-    assert_eq!(texts(&rows, query::SAMPLES, "message_id"), expected);
-    let mut page = Samples::newest(u64::MAX);
-    let first = db.samples(&filter, &mut page).await.unwrap();
-    assert_eq!(first.len(), 1000, "what is in memory at once is bounded");
-}
+    async fn many_samples_come_page_by_page_none_twice_and_none_missing(scratch: Scratch) {
+        let db = scratch.open().await;
+        // More than two pages, many of one moment, and many of none.
+        let known: Vec<Known> = (0..2500)
+            .map(|id| Known {
+                id,
+                meter: 0,
+                resource: u8::try_from(id % 200).unwrap(),
+                project: None,
+                cluster: None,
+                vcpus: 1,
+                second: (id % 3 > 0).then_some(i64::try_from(id % 2).unwrap()),
+                volume: Some(1),
+            })
+            .collect();
+        store(&scratch, &db, &known).await;
+        let mut expected: Vec<&Known> = known.iter().collect();
+        expected.sort_by_key(|known| Reverse((known.second, known.id)));
+        let expected: Vec<String> = expected.into_iter().map(Known::message).collect();
+        let filter = Filter::default();
+        let rows = all_samples(&db, &filter, u64::MAX).await;
+        assert_eq!(texts(&rows, query::SAMPLES, "message_id"), expected);
+        let mut page = Samples::newest(u64::MAX);
+        let first = db.samples(&filter, &mut page).await.unwrap();
+        assert_eq!(first.len(), 1000, "what is in memory at once is bounded");
+    }
 
-#[tokio::test]
-async fn more_resources_than_fit_a_page_are_all_there() {
-    let known: Vec<Known> = (0..=255_u8)
-        .flat_map(|resource| [0, 1].map(|meter| (resource, meter)))
-        .enumerate()
-        .map(|(id, (resource, meter))| Known {
-            id,
-            meter,
-            resource,
-            project: Some(meter),
-            cluster: None,
-            vcpus: 1,
-            second: Some(0),
-            volume: Some(1),
-        })
-        .collect();
-    let (_dir, db) = stored(&known).await;
-    let mut last = known[0].received();
-    last.resource_id = "s".to_owned();
-    last.message_id = "another".to_owned();
-    db.store(&[last]).await.unwrap();
-    let filter = Filter::default();
-    assert_eq!(all_resources(&db, &filter).await.len(), 257);
-    assert_eq!(all_meters(&db, &filter).await.len(), 513);
-    let mut page = Resources::default();
-    let first = db.resources(&filter, &mut page).await.unwrap().unwrap();
-    assert_eq!(first.len(), 256);
+    async fn more_resources_than_fit_a_page_are_all_there(scratch: Scratch) {
+        let db = scratch.open().await;
+        let known: Vec<Known> = (0..=255_u8)
+            .flat_map(|resource| [0, 1].map(|meter| (resource, meter)))
+            .enumerate()
+            .map(|(id, (resource, meter))| Known {
+                id,
+                meter,
+                resource,
+                project: Some(meter),
+                cluster: None,
+                vcpus: 1,
+                second: Some(0),
+                volume: Some(1),
+            })
+            .collect();
+        store(&scratch, &db, &known).await;
+        let mut last = known[0].received();
+        last.resource_id = "s".to_owned();
+        last.message_id = "another".to_owned();
+        db.store(&[last]).await.unwrap();
+        let filter = Filter::default();
+        assert_eq!(all_resources(&db, &filter).await.len(), 257);
+        assert_eq!(all_meters(&db, &filter).await.len(), 513);
+        let mut page = Resources::default();
+        let first = db.resources(&filter, &mut page).await.unwrap().unwrap();
+        assert_eq!(first.len(), 256);
+    }
 }
