@@ -26,7 +26,8 @@ use tokio::task::block_in_place;
 
 /// 2016-05-04T03:00:00.
 const BEGIN: i64 = 1_462_330_800_000_000;
-const SECOND: i64 = 1_000_000;
+/// Moments are halves of a second, periods whole ones.
+const TICK: i64 = 500_000;
 
 /// A sample as the test knows it: which meter, resource, owner, cluster and number of vCPUs, when, how
 /// much.
@@ -38,7 +39,7 @@ struct Known {
     project: Option<u8>,
     cluster: Option<u8>,
     vcpus: u8,
-    second: Option<i64>,
+    tick: Option<i64>,
     volume: Option<u8>,
 }
 
@@ -92,8 +93,8 @@ impl Known {
     }
 
     fn at(&self) -> Option<UtcTime> {
-        let second = self.second?;
-        Some(UtcTime::from_unix_micros(BEGIN + second * SECOND))
+        let tick = self.tick?;
+        Some(UtcTime::from_unix_micros(BEGIN + tick * TICK))
     }
 }
 
@@ -111,14 +112,14 @@ fn known() -> impl Strategy<Value = Vec<Known>> {
         let known = all.into_iter().enumerate();
         known
             .map(
-                |(id, (meter, resource, project, cluster, vcpus, second, volume))| Known {
+                |(id, (meter, resource, project, cluster, vcpus, tick, volume))| Known {
                     id,
                     meter,
                     resource,
                     project,
                     cluster,
                     vcpus,
-                    second,
+                    tick,
                     volume,
                 },
             )
@@ -153,9 +154,22 @@ fn wish() -> impl Strategy<Value = Wish> {
         (operator(), 1..3_u8).prop_map(|(op, n)| Wish::Vcpus(op, n)),
         (operator(), 1..3_u8).prop_map(|(op, n)| Wish::Share(op, n)),
         any::<bool>().prop_map(Wish::Public),
-        (order, 0..20_i64).prop_map(|(op, second)| Wish::Time(op, second)),
+        (order, 0..20_i64).prop_map(|(op, tick)| Wish::Time(op, tick)),
         Just(Wish::Nobody),
     ]
+}
+
+/// Some conditions, and often two that bound the time from below.
+fn wishes() -> impl Strategy<Value = Vec<Wish>> {
+    let since = || {
+        let order = prop::sample::select(vec![">", ">="]);
+        (order, 0..10_i64).prop_map(|(op, tick)| Wish::Time(op, tick))
+    };
+    let any = prop::collection::vec(wish(), 0..3);
+    (any, prop::option::weighted(0.3, (since(), since()))).prop_map(|(mut all, both)| {
+        all.extend(both.into_iter().flat_map(|(one, other)| [one, other]));
+        all
+    })
 }
 
 fn compares<T: PartialOrd>(one: T, operator: &str, other: T) -> bool {
@@ -184,10 +198,10 @@ impl Wish {
                 format!("resource_metadata.share{op}float::{}", f64::from(*n) / 2.0)
             }
             Wish::Public(yes) => format!("metadata.is_public=boolean::{yes}"),
-            Wish::Time(op, second) => {
+            Wish::Time(op, tick) => {
                 format!(
                     "timestamp{op}{}",
-                    UtcTime::from_unix_micros(BEGIN + second * SECOND)
+                    UtcTime::from_unix_micros(BEGIN + tick * TICK)
                 )
             }
             // Quotes and wildcards are a value like any other.
@@ -204,7 +218,7 @@ impl Wish {
             Wish::Cluster(c, yes) => known.cluster.is_some_and(|cluster| (cluster == *c) == *yes),
             Wish::Vcpus(op, n) | Wish::Share(op, n) => compares(known.vcpus, op, *n),
             Wish::Public(yes) => (known.vcpus > 1) == *yes,
-            Wish::Time(op, second) => known.second.is_some_and(|at| compares(at, op, *second)),
+            Wish::Time(op, tick) => known.tick.is_some_and(|at| compares(at, op, *tick)),
             Wish::Nobody => false,
         }
     }
@@ -279,7 +293,7 @@ async fn answers_are_right(
 
     // Newest first; those without a date are the oldest.
     let mut expected: Vec<&Known> = known.iter().filter(|known| meant(known)).collect();
-    expected.sort_by_key(|known| Reverse((known.second, known.id)));
+    expected.sort_by_key(|known| Reverse((known.tick, known.id)));
     let ids: Vec<String> = expected.iter().map(|known| known.message()).collect();
     let limited = usize::try_from(limit).unwrap().min(ids.len());
     let rows = all_samples(db, &filter, limit).await;
@@ -363,18 +377,18 @@ async fn statistics_are_right(
         .await
         .unwrap();
     let asked = wishes.iter().filter_map(|wish| match wish {
-        Wish::Time(">" | ">=", second) => Some(*second),
+        Wish::Time(">" | ">=", tick) => Some(*tick),
         _ => None,
     });
     let start = asked
         .max()
-        .or(meant.iter().filter_map(|known| known.second).min());
+        .or(meant.iter().filter_map(|known| known.tick).min());
     let mut expected: BTreeMap<(Option<i64>, String), Sums> = BTreeMap::new();
     for known in meant {
-        let nth = match (period, known.second, start) {
+        let nth = match (period, known.tick, start) {
             (None, _, _) => None,
-            (Some(period), Some(second), Some(start)) => {
-                Some((second - start) / i64::try_from(period).unwrap())
+            (Some(period), Some(tick), Some(start)) => {
+                Some((tick - start) / (2 * i64::try_from(period).unwrap()))
             }
             // What has no date is in no period.
             (Some(_), ..) => continue,
@@ -393,15 +407,15 @@ async fn statistics_are_right(
             group.2 = group.2.max(volume);
             group.3 += volume;
         }
-        group.4 = [group.4, known.second].into_iter().flatten().min();
-        group.5 = group.5.max(known.second);
+        group.4 = [group.4, known.tick].into_iter().flatten().min();
+        group.5 = group.5.max(known.tick);
     }
     expected.retain(|_, sums| sums.0 > 0);
     assert_eq!(rows.len(), expected.len());
     for (row, ((nth, resource), (count, min, max, sum, first, last))) in rows.iter().zip(expected) {
         let cell = |name| row[place(query::STATISTICS, name)].clone();
-        let at = |second: i64| Cell::Time(UtcTime::from_unix_micros(BEGIN + second * SECOND));
-        let time = |second: Option<i64>| second.map_or(Cell::Null, at);
+        let at = |tick: i64| Cell::Time(UtcTime::from_unix_micros(BEGIN + tick * TICK));
+        let time = |tick: Option<i64>| tick.map_or(Cell::Null, at);
         assert_eq!(
             cell("groupby"),
             Cell::Map(vec![("resource_id", Cell::Text(resource))])
@@ -420,13 +434,13 @@ async fn statistics_are_right(
         assert_eq!(cell("duration_start"), time(first));
         assert_eq!(cell("duration_end"), time(last));
         let seconds = first.zip(last).map(|(first, last)| last - first);
-        let seconds = seconds.map(|seconds| f64::from(i32::try_from(seconds).unwrap()));
+        let seconds = seconds.map(|ticks| f64::from(i32::try_from(ticks).unwrap()) / 2.0);
         assert_eq!(cell("duration"), seconds.map_or(Cell::Null, Cell::Real));
         let period = i64::try_from(period.unwrap_or(0)).unwrap();
         let (begin, end) = match nth {
             Some(nth) => {
-                let begin = start.unwrap() + nth * period;
-                (Some(begin), Some(begin + period))
+                let begin = start.unwrap() + nth * 2 * period;
+                (Some(begin), Some(begin + 2 * period))
             }
             None => (first, last),
         };
@@ -442,11 +456,11 @@ on_each_engine! {
     async fn whatever_is_asked_is_what_a_reader_of_every_sample_finds(scratch: Scratch) {
         let db = scratch.open().await;
         let config = ProptestConfig {
-            cases: 48,
+            cases: 64,
             failure_persistence: None,
             ..ProptestConfig::default()
         };
-        let cases = (known(), prop::collection::vec(wish(), 0..3), 1..80_u64);
+        let cases = (known(), wishes(), 1..80_u64);
         let found = TestRunner::new(config).run(&cases, |(known, wishes, limit)| {
             let case = answers_are_right(&scratch, &db, known, wishes, limit);
             block_in_place(|| Handle::current().block_on(case));
@@ -466,13 +480,13 @@ on_each_engine! {
                 project: None,
                 cluster: None,
                 vcpus: 1,
-                second: (id % 3 > 0).then_some(i64::try_from(id % 2).unwrap()),
+                tick: (id % 3 > 0).then_some(i64::try_from(id % 2).unwrap()),
                 volume: Some(1),
             })
             .collect();
         store(&scratch, &db, &known).await;
         let mut expected: Vec<&Known> = known.iter().collect();
-        expected.sort_by_key(|known| Reverse((known.second, known.id)));
+        expected.sort_by_key(|known| Reverse((known.tick, known.id)));
         let expected: Vec<String> = expected.into_iter().map(Known::message).collect();
         let filter = Filter::default();
         let rows = all_samples(&db, &filter, u64::MAX).await;
@@ -494,7 +508,7 @@ on_each_engine! {
                 project: Some(meter),
                 cluster: None,
                 vcpus: 1,
-                second: Some(0),
+                tick: Some(0),
                 volume: Some(1),
             })
             .collect();
