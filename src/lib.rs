@@ -5,7 +5,7 @@
 //! | tier | modules |
 //! |---|---|
 //! | 0 | [`model`] |
-//! | 1 | [`clock`], [`events`], [`config`], [`wire`], [`pipeline`], [`status`] |
+//! | 1 | [`clock`], [`events`], [`config`], [`wire`], [`pipeline`], [`query`], [`status`] |
 //! | 2 | [`pollsters`], [`publisher`], [`collector`], [`storage`] |
 //! | 3 | [`web`] |
 //! | 4 | [`daemons`] |
@@ -17,6 +17,8 @@ pub mod config;
 pub mod events;
 #[cfg(feature = "agent")]
 pub mod pipeline;
+#[cfg(feature = "storage")]
+pub mod query;
 pub mod status;
 pub mod wire;
 

@@ -14,8 +14,8 @@ use ceilometer_ha::clock;
 use ceilometer_ha::config::options::{Effect, Kind, OPTIONS, OptionSpec, Reload};
 use ceilometer_ha::config::{self, ConfigText, Purpose};
 use ceilometer_ha::events::{
-    AgentEvents, CollectorEvents, ConfigEvents, Counts, LibvirtCounts, Outcome, ProbeResult,
-    Probes, Stored, Usage, makes_unready,
+    AgentEvents, CollectorEvents, ConfigEvents, Counts, Expired, LibvirtCounts, Outcome,
+    ProbeResult, Probes, Stored, Usage, makes_unready,
 };
 use ceilometer_ha::model::{
     FailReason, GatewayStatus, INSTANCE_STATES, Metadata, Meter, Sample, UtcTime, Volume, meters,
@@ -258,6 +258,8 @@ fn all_of_the_collectors() -> String {
     events.quarantine(Some(1), 1, now);
     events.identity_conflict("n", 2, 1, now);
     events.left_unstored(1);
+    events.expired(&Expired::default(), Duration::ZERO, true, now);
+    events.expiring_failed(&io::Error::other("x"), now);
     events.render(0, true, &used(), now)
 }
 
@@ -450,6 +452,11 @@ fn closed_lists() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
             vec!["stored", "duplicate", "late", "refused"],
         ),
         ("readings_refused_total", "reason", rows),
+        (
+            "expired_rows_total",
+            "table",
+            vec!["sample", "resource", "meter", "ha_seen", "ha_seen_message"],
+        ),
     ]
 }
 

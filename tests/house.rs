@@ -14,6 +14,7 @@ const TIERS: &[(&str, u8)] = &[
     ("config", 1),
     ("wire", 1),
     ("pipeline", 1),
+    ("query", 1),
     ("status", 1),
     ("pollsters", 2),
     ("publisher", 2),

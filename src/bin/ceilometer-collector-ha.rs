@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use ceilometer_ha::daemons::{self, ConfigArgs, collector};
+use ceilometer_ha::daemons::{self, ConfigArgs, collector, expire};
 use clap::{Parser, Subcommand};
 
 /// Receives signed readings over UDP and stores them.
@@ -29,6 +29,13 @@ enum Command {
         #[arg(long)]
         widen: bool,
     },
+    /// Delete samples that are older than [database] metering_time_to_live, and what belongs to none
+    /// any more, as the collector itself does while it runs
+    Expire {
+        /// Only say how much would be deleted
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -36,5 +43,6 @@ fn main() -> ExitCode {
     daemons::exit(match args.command {
         None => collector::run(&args.config),
         Some(Command::Dbsync { widen }) => collector::dbsync(&args.config, widen),
+        Some(Command::Expire { dry_run }) => expire::run(&args.config, dry_run),
     })
 }

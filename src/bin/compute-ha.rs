@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use ceilometer_ha::daemons::reading::{self, Ask, ListArgs, SamplesArgs, StatisticsArgs};
 use ceilometer_ha::daemons::status::{self, Format};
 use ceilometer_ha::daemons::{self, ConfigArgs, forget, quarantine};
 use ceilometer_ha::storage::ForgetOptions;
 use clap::{Parser, Subcommand};
 
-/// Shows what is known about the compute nodes.
+/// Shows what is known about the compute nodes, and what was.
 ///
 /// Exit codes: 0 done, 1 failed, 2 wrong use or configuration.
 #[derive(Parser)]
@@ -60,6 +61,34 @@ enum Command {
         #[command(subcommand)]
         command: quarantine::Command,
     },
+    /// Show samples, the newest first
+    Samples {
+        #[command(flatten)]
+        config: ConfigArgs,
+        #[command(flatten)]
+        args: SamplesArgs,
+    },
+    /// Show which meters each resource has
+    Meters {
+        #[command(flatten)]
+        config: ConfigArgs,
+        #[command(flatten)]
+        args: ListArgs,
+    },
+    /// Show resources as their newest samples describe them
+    Resources {
+        #[command(flatten)]
+        config: ConfigArgs,
+        #[command(flatten)]
+        args: ListArgs,
+    },
+    /// Show count, least, greatest, mean and sum of a meter's volumes
+    Statistics {
+        #[command(flatten)]
+        config: ConfigArgs,
+        #[command(flatten)]
+        args: StatisticsArgs,
+    },
 }
 
 fn main() -> ExitCode {
@@ -79,5 +108,9 @@ fn main() -> ExitCode {
             dry_run,
         } => forget::run(&config, &host, ForgetOptions { force, dry_run }),
         Command::Quarantine { config, command } => quarantine::run(&config, &command),
+        Command::Samples { config, args } => reading::run(&config, Ask::Samples(args)),
+        Command::Meters { config, args } => reading::run(&config, Ask::Meters(args)),
+        Command::Resources { config, args } => reading::run(&config, Ask::Resources(args)),
+        Command::Statistics { config, args } => reading::run(&config, Ask::Statistics(args)),
     })
 }

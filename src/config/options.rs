@@ -800,8 +800,9 @@ pub static OPTIONS: &[OptionSpec] = &[
         },
         default: "0",
         deprecated: &[("database", "time_to_live")],
-        help: "Seconds that samples are kept; 0 and less keep them for ever. Current state is kept \
-               anyway.",
+        help: "Seconds that samples are kept after they were recorded; 0 and less keep them for ever. \
+               Should be 480 or more: twice the window of 240 s that a decider looks back over. Current \
+               state is kept anyway.",
         ..PLAIN
     },
     // ---------------------------------------------------------------- [publisher]

@@ -32,6 +32,10 @@ const PLUGINS_MAX: usize = 64;
 /// Metadata that the agent fills by itself; a tag of that name would hide it.
 const RESERVED_TAGS: &[&str] = &["node", "cluster", "user_metadata"];
 
+/// A shorter time to live is warned about: twice the window of 240 s over which the documented decider
+/// looks back.
+const RETENTION_CALM: Duration = Duration::from_secs(480);
+
 /// Secrets shorter than this are warned about: 16 characters of `openssl rand -hex` are 64 bits,
 /// the least that holds against somebody who recorded one datagram.
 const SECRET_CHARS_MIN: usize = 16;
@@ -548,14 +552,29 @@ fn collector(values: &mut Values<'_>) -> Result<CollectorSettings, Mismatch> {
     })
 }
 
-fn database(values: &Values<'_>) -> Result<DatabaseSettings, Mismatch> {
+fn database(values: &mut Values<'_>) -> Result<DatabaseSettings, Mismatch> {
     let seconds = values.int("database", "metering_time_to_live")?;
+    let retention = u64::try_from(seconds)
+        .ok()
+        .filter(|seconds| *seconds > 0)
+        .map(Duration::from_secs);
+    if let Some(kept) = retention.filter(|kept| *kept < RETENTION_CALM) {
+        let message = format!(
+            "found {} s, better {} s or more: a decider that looks back over 240 s would find a part \
+             of its readings deleted already, and might take that for silence",
+            kept.as_secs(),
+            RETENTION_CALM.as_secs()
+        );
+        values.report(
+            Severity::Warning,
+            "database",
+            "metering_time_to_live",
+            message,
+        );
+    }
     Ok(DatabaseSettings {
         connection: values.secret("database", "connection")?,
-        retention: u64::try_from(seconds)
-            .ok()
-            .filter(|seconds| *seconds > 0)
-            .map(Duration::from_secs),
+        retention,
     })
 }
 

@@ -15,7 +15,7 @@ use super::usage::UsageReader;
 use super::workers::Workers;
 use super::{
     ConfigArgs, Configuration, DRAIN_LIMIT, DaemonError, Stop, files, headroom, http, output, plan,
-    process, secret, signals,
+    process, retention, secret, signals,
 };
 use crate::clock;
 use crate::collector::batch::{self, Arrived, Batch};
@@ -113,6 +113,7 @@ pub struct Collector {
     address: Option<SocketAddr>,
     receivers: Workers,
     writer: JoinHandle<()>,
+    retention: JoinHandle<()>,
     stop: Stop,
 }
 
@@ -121,11 +122,13 @@ pub struct Collector {
 struct Live {
     secret: Shared<Secret>,
     limits: Shared<batch::Limits>,
+    keep: Shared<Option<Duration>>,
 }
 
 impl Part for Live {
     fn reload(&self, configuration: &Configuration, secret: &Secret) -> Result<(), DaemonError> {
         self.limits.set(limits(&configuration.settings.collector));
+        self.keep.set(configuration.settings.database.retention);
         self.secret.set(secret.clone());
         Ok(())
     }
@@ -139,7 +142,7 @@ impl Collector {
                 .map_err(|error| DaemonError::failed("registering metrics", error))?,
         );
         events.expect_rows_refused(RowRefusal::ALL.iter().map(|refusal| refusal.as_str()));
-        let database = open_database(settings).await?;
+        let database = Arc::new(open_database(settings).await?);
         headroom::watch(&settings.database.connection, &events).await;
         let (sender, receiver) = tokio::sync::mpsc::channel(batch::WAITING_MAX);
         let health = Arc::new(CollectorHealth {
@@ -151,6 +154,7 @@ impl Collector {
         let live = Live {
             secret: Shared::new(secret.clone()),
             limits: Shared::new(limits(&settings.collector)),
+            keep: Shared::new(settings.database.retention),
         };
         let stop = Stop::default();
         let mut receivers = Workers::default();
@@ -165,6 +169,11 @@ impl Collector {
         } else {
             events.deaf();
         }
+        let retention = retention::spawn(
+            Arc::clone(&database),
+            live.keep.clone(),
+            Arc::clone(&health.events),
+        );
         let writer = Writer {
             database,
             health: Arc::clone(&health),
@@ -178,6 +187,7 @@ impl Collector {
             address,
             receivers,
             writer,
+            retention,
             stop,
         })
     }
@@ -200,6 +210,8 @@ impl Collector {
     /// Ends: receives no more, stores what it has, within [`DRAIN_LIMIT`].
     pub async fn stop(self) {
         self.stop.stop();
+        // What is past its time can wait, what was received can't.
+        self.retention.abort();
         let receivers = self.receivers;
         let ended = tokio::time::timeout(DRAIN_LIMIT, async move {
             let busy = tokio::task::spawn_blocking(move || receivers.join(DRAIN_LIMIT)).await;
@@ -260,7 +272,7 @@ fn bind(
 
 /// Stores batch after batch.
 struct Writer {
-    database: Database,
+    database: Arc<Database>,
     health: Arc<CollectorHealth>,
     limits: Shared<batch::Limits>,
     stop: Stop,

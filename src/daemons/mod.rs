@@ -9,6 +9,8 @@ mod agent_state;
 pub mod collector;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod configuration;
+#[cfg(feature = "collector")]
+pub mod expire;
 mod files;
 #[cfg(feature = "decider")]
 pub mod forget;
@@ -28,8 +30,12 @@ mod plan;
 mod process;
 #[cfg(feature = "decider")]
 pub mod quarantine;
+#[cfg(feature = "decider")]
+pub mod reading;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod reload;
+#[cfg(feature = "collector")]
+mod retention;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod secret;
 mod signals;

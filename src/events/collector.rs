@@ -44,6 +44,34 @@ pub struct Stored {
     pub closed_gaps: usize,
 }
 
+/// What a pass of the retention deleted, in rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Expired {
+    /// Samples.
+    pub samples: u64,
+    /// Resources that no sample refers to any more.
+    pub resources: u64,
+    /// Meters likewise.
+    pub meters: u64,
+    /// Lives of observers without a present.
+    pub seen: u64,
+    /// Message ids of old senders.
+    pub messages: u64,
+}
+
+impl Expired {
+    /// The tables that rows go from, with how many went.
+    fn by_table(&self) -> [(&'static str, u64); 5] {
+        [
+            ("sample", self.samples),
+            ("resource", self.resources),
+            ("meter", self.meters),
+            ("ha_seen", self.seen),
+            ("ha_seen_message", self.messages),
+        ]
+    }
+}
+
 /// The collector's metrics and log lines.
 ///
 /// What every datagram bumps is looked up once, here: receiving one costs 3 µs in all, and looking a
@@ -70,6 +98,9 @@ pub struct CollectorEvents {
     lag: Histogram,
     store_duration: Histogram,
     commit_age: prometheus::Gauge,
+    expired: IntCounterVec,
+    expiry_errors: IntCounter,
+    expiry_age: prometheus::Gauge,
     queued: IntGauge,
     receive_buffer: IntGaugeVec,
     observers: IntGauge,
@@ -80,6 +111,7 @@ pub struct CollectorEvents {
     rivals: Mutex<Conflicts>,
     readiness: Mutex<CollectorReadiness>,
     last_commit: Mutex<Instant>,
+    last_expiry: Mutex<Instant>,
     refusals: Mutex<RateLimit<&'static str>>,
 }
 
@@ -135,6 +167,9 @@ impl CollectorEvents {
             )?,
             store_duration: metrics.histogram("store_duration_seconds", "How long the database took for a batch, or until it refused it", STORE_SECONDS)?,
             commit_age: metrics.real_gauge("commit_age_seconds", "How long ago a batch was last committed, or the collector started if none was")?,
+            expired: metrics.counters("expired_rows_total", "Rows deleted because they were past their time, by table", &["table"])?,
+            expiry_errors: metrics.counter("expiry_errors_total", "Passes of the retention that the database refused; the next one goes on")?,
+            expiry_age: metrics.real_gauge("expiry_age_seconds", "How long ago a pass of the retention last got to its end, or the collector started if none has")?,
             queued: metrics.gauge("queued_messages", "Messages that wait to be stored now, of 20,000 that may")?,
             receive_buffer: metrics.gauges("receive_buffer_bytes", "The receive buffer that the kernel granted", &[])?,
             observers: metrics.gauge("observers", "Observers of which a reading was stored within the last minute")?,
@@ -148,6 +183,7 @@ impl CollectorEvents {
             rivals: Mutex::default(),
             readiness: Mutex::default(),
             last_commit: Mutex::new(now),
+            last_expiry: Mutex::new(now),
             refusals: Mutex::default(),
             metrics,
         };
@@ -156,6 +192,9 @@ impl CollectorEvents {
         }
         for result in RESULTS {
             events.readings.with_label_values(&[result]);
+        }
+        for (table, _) in Expired::default().by_table() {
+            events.expired.with_label_values(&[table]);
         }
         Ok(events)
     }
@@ -174,6 +213,9 @@ impl CollectorEvents {
         let last_commit = *lock(&self.last_commit);
         self.commit_age
             .set(now.saturating_duration_since(last_commit).as_secs_f64());
+        let last_expiry = *lock(&self.last_expiry);
+        self.expiry_age
+            .set(now.saturating_duration_since(last_expiry).as_secs_f64());
         let heard = lock(&self.heard).summary(now);
         self.observers
             .set(i64::try_from(heard.count).unwrap_or(i64::MAX));
@@ -362,6 +404,48 @@ impl CollectorEvents {
                 size,
                 kept_back,
                 "storing failed, trying again: {}",
+                Chain(error)
+            );
+        }
+    }
+
+    /// A pass of the retention deleted this much, and did or didn't get to its end.
+    pub fn expired(&self, expired: &Expired, took: Duration, is_over: bool, now: Instant) {
+        let Expired {
+            samples,
+            resources,
+            meters,
+            seen,
+            messages,
+        } = *expired;
+        for (table, rows) in expired.by_table() {
+            self.expired.with_label_values(&[table]).inc_by(rows);
+        }
+        if is_over {
+            *lock(&self.last_expiry) = now;
+        }
+        if *expired == Expired::default() {
+            tracing::debug!(?took, "nothing is past its time");
+        } else {
+            tracing::info!(
+                samples,
+                resources,
+                meters,
+                seen,
+                messages,
+                ?took,
+                "deleted what is past its time"
+            );
+        }
+    }
+
+    /// A pass of the retention failed; another one comes.
+    pub fn expiring_failed(&self, error: &dyn std::error::Error, now: Instant) {
+        self.expiry_errors.inc();
+        if let Some(kept_back) = self.admit("expiring_failed", now) {
+            tracing::error!(
+                kept_back,
+                "deleting what is past its time failed, to be tried again: {}",
                 Chain(error)
             );
         }

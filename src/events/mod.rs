@@ -48,7 +48,7 @@ pub use agent::AgentEvents;
 #[cfg(feature = "agent")]
 pub use agent_ready::makes_unready;
 #[cfg(feature = "collector")]
-pub use collector::{CollectorEvents, Stored};
+pub use collector::{CollectorEvents, Expired, Stored};
 #[cfg(any(feature = "agent", feature = "collector"))]
 pub use config::ConfigEvents;
 #[cfg(feature = "agent")]

@@ -20,6 +20,8 @@ pub use fleet::view;
 pub use table::{TableOptions, render_table};
 #[cfg(feature = "decider")]
 pub(crate) use text::{age, printable};
+#[cfg(feature = "storage")]
+pub(crate) use text::{columns, harmless, is_unprintable, pad_right};
 pub use view::{
     CodeView, CompleteRoundView, ConflictView, FailureView, FleetView, GatewayView, HeartbeatView,
     HostView, HypervisorView, InstanceView, InstancesView, ObserverView, OutsideNetworkView,

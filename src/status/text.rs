@@ -12,13 +12,7 @@ pub(crate) fn printable(text: &str) -> String {
     let mut shown: String = characters
         .by_ref()
         .take(TEXT_CHARS_MAX)
-        .map(|character| {
-            if is_unprintable(character) {
-                char::REPLACEMENT_CHARACTER
-            } else {
-                character
-            }
-        })
+        .map(harmless_char)
         .collect();
     if characters.next().is_some() {
         shown.pop();
@@ -27,17 +21,31 @@ pub(crate) fn printable(text: &str) -> String {
     shown
 }
 
+/// The same for a text that is shown in full.
+#[cfg(feature = "storage")]
+pub(crate) fn harmless(text: &str) -> String {
+    text.chars().map(harmless_char).collect()
+}
+
+fn harmless_char(character: char) -> char {
+    if is_unprintable(character) {
+        char::REPLACEMENT_CHARACTER
+    } else {
+        character
+    }
+}
+
 /// The longest age that is shown, in days: 27 years stand for whatever is longer, so that ages keep
 /// their column.
 const AGE_DAYS_MAX: f64 = 9999.0;
 
 /// How many terminal columns the text takes.
-pub(super) fn columns(text: &str) -> usize {
+pub(crate) fn columns(text: &str) -> usize {
     text.chars().map(char_columns).sum()
 }
 
 /// The text, and blanks up to that many columns.
-pub(super) fn pad_right(text: &str, width: usize) -> String {
+pub(crate) fn pad_right(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(columns(text))))
 }
 
@@ -104,7 +112,8 @@ fn break_word(word: &str, width: usize) -> Vec<String> {
     pieces
 }
 
-fn is_unprintable(character: char) -> bool {
+/// Whether a terminal would obey a character, or show nothing for it.
+pub(crate) fn is_unprintable(character: char) -> bool {
     character.is_control()
         || matches!(u32::from(character),
             0x00AD                  // soft hyphen

@@ -71,8 +71,8 @@ impl Link {
     }
 
     /// Closes the session.
-    pub(crate) async fn close(self) {
-        if let Some(session) = self.session {
+    pub(crate) async fn close(&mut self) {
+        if let Some(session) = self.session.take() {
             session.close().await;
         }
     }

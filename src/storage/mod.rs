@@ -3,10 +3,12 @@
 //! [`Database`] is the door. Behind it `rows`, `json`, `seen`, `plan`, `identity`, `complete`, `refused`,
 //! `parts` and `about` are pure and decide what is written; `engine` connects, and `sql` holds the texts,
 //! both once for each kind of database; `schema` and `dbsync` make the tables, `writer` (with `history`,
-//! `observers`, `rounds`, `quarantine` and `memory`) stores, `fleet` reads, `forget` forgets a host.
+//! `observers`, `rounds`, `quarantine` and `memory`) stores, `retention` (with
+//! `sweep`) deletes, `fleet` reads the present and `reading` (with `conditions`) history, `forget` forgets a host.
 
 mod about;
 mod complete;
+mod conditions;
 mod dbsync;
 mod engine;
 mod error;
@@ -21,25 +23,32 @@ mod observers;
 mod parts;
 mod plan;
 mod quarantine;
+mod reading;
 mod refused;
+mod retention;
 mod rounds;
 mod rows;
 mod schema;
 mod seen;
 mod sql;
 mod statements;
+mod sweep;
 mod writer;
 
 use std::fmt;
+use std::time::Duration;
 
 use tokio::sync::Mutex;
 
 use crate::model::{Fleet, Quarantined, QuarantinedMessage, Received, Secret};
+use crate::query::{Cell, Filter, Group};
 
 pub use error::{StoreError, StoreErrorKind};
 pub use forget::{ForgetOptions, Forgetting, Forgotten};
 pub use observers::IdentityConflict;
+pub use reading::{Resources, Samples};
 pub use rows::RowRefusal;
+pub use sweep::{Reach, Sweep, Swept};
 pub use writer::StoreReport;
 
 use engine::{Access, Target};
@@ -115,6 +124,32 @@ impl Database {
         writer.lock().await.store(batch).await
     }
 
+    /// Does the next step of a pass of the retention; returns what it deleted. Each step is short, so
+    /// that no batch waits long for it. Whoever goes through a pass leaves others room between them.
+    ///
+    /// What fails can be tried again, or given up: it was done or not, as a whole.
+    pub async fn sweep(&self, sweep: &mut Sweep) -> Result<Swept, StoreError> {
+        if sweep.is_over() {
+            return Ok(Swept::default());
+        }
+        let looked = {
+            let mut reader = self.reader.lock().await;
+            let (mut session, _) = reader.take().await?;
+            let looked = retention::look(&mut *session, sweep).await;
+            reader.put_back(session, looked).await?
+        };
+        let swept = match looked.task {
+            Some(_) if sweep.is_dry() => looked.found,
+            Some(task) => {
+                let writer = self.writer.as_ref().ok_or(StoreError::ReadOnly)?;
+                writer.lock().await.sweep(&task).await?
+            }
+            None => Swept::default(),
+        };
+        looked.went.on(sweep);
+        Ok(swept)
+    }
+
     /// The whole present, at one moment.
     pub async fn fleet(&self) -> Result<Fleet, StoreError> {
         let mut reader = self.reader.lock().await;
@@ -167,12 +202,63 @@ impl Database {
             .await
     }
 
+    /// The next samples of an answer, newest first; none if there are no more.
+    pub async fn samples(
+        &self,
+        filter: &Filter,
+        page: &mut Samples,
+    ) -> Result<Vec<Vec<Cell>>, StoreError> {
+        let mut reader = self.reader.lock().await;
+        let (mut session, _) = reader.take().await?;
+        let rows = reading::samples(&mut *session, filter, page).await;
+        reader.put_back(session, rows).await
+    }
+
+    /// The next meters of an answer, one for each meter of each resource that has a sample: those whose
+    /// newest sample the filter means. None if there are no more.
+    pub async fn meters(
+        &self,
+        filter: &Filter,
+        page: &mut Resources,
+    ) -> Result<Option<Vec<Vec<Cell>>>, StoreError> {
+        let mut reader = self.reader.lock().await;
+        let (mut session, _) = reader.take().await?;
+        let rows = reading::meters(&mut *session, filter, page).await;
+        reader.put_back(session, rows).await
+    }
+
+    /// The next resources of an answer: those with samples that the filter means. None if there are no
+    /// more.
+    pub async fn resources(
+        &self,
+        filter: &Filter,
+        page: &mut Resources,
+    ) -> Result<Option<Vec<Vec<Cell>>>, StoreError> {
+        let mut reader = self.reader.lock().await;
+        let (mut session, _) = reader.take().await?;
+        let rows = reading::resources(&mut *session, filter, page).await;
+        reader.put_back(session, rows).await
+    }
+
+    /// Statistics of the samples that the filter means, by unit, group and period.
+    pub async fn statistics(
+        &self,
+        filter: &Filter,
+        period: Option<Duration>,
+        groups: &[Group],
+    ) -> Result<Vec<Vec<Cell>>, StoreError> {
+        let mut reader = self.reader.lock().await;
+        let (mut session, _) = reader.take().await?;
+        let rows = reading::statistics(&mut *session, filter, period, groups).await;
+        reader.put_back(session, rows).await
+    }
+
     /// Closes the connections. Everything stored is on the disk already, so an error here has
     /// nothing to say.
-    pub async fn close(self) {
-        self.reader.into_inner().close().await;
-        if let Some(writer) = self.writer {
-            writer.into_inner().close().await;
+    pub async fn close(&self) {
+        self.reader.lock().await.close().await;
+        if let Some(writer) = &self.writer {
+            writer.lock().await.close().await;
         }
     }
 }

@@ -16,10 +16,12 @@ use super::parts::{Part, Parts};
 use super::plan::{self, Held, MAX_PATHS, Sorted, StateKey, StatePlan, StateWrite, Windows};
 use super::quarantine;
 use super::refused::Refused;
+use super::retention::{self, Task};
 use super::rows::{self, Order, Row, RowRefusal};
 use super::seen::SeqSet;
 use super::sql::{self, Dialect};
 use super::statements::{Binds, nth, numbered, statements};
+use super::sweep::Swept;
 use crate::events::Chain;
 use crate::model::Received;
 
@@ -33,11 +35,11 @@ const MAX_EPOCHS: i64 = 64;
 
 /// How long message ids of old senders are remembered: longer than a broker that was down over
 /// night holds a second copy. A duplicate that comes later is stored twice, as Ceilometer does.
-const MESSAGE_HORIZON_MICROS: i64 = 24 * 3600 * 1_000_000;
+pub(crate) const MESSAGE_HORIZON_MICROS: i64 = 24 * 3600 * 1_000_000;
 
 /// How many expired message ids one batch may sweep out: more than it can bring in, so that the
 /// table shrinks, and few enough not to delay it.
-const MESSAGES_SWEPT_MAX: i64 = 4096;
+pub(crate) const MESSAGES_SWEPT_MAX: i64 = 4096;
 
 /// What became of a batch. Each row is counted once, in `stored`, `duplicates` or `refused`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -178,10 +180,41 @@ impl Writer {
         self.link.put_back(session, result).await
     }
 
+    /// Deletes what retention found, in a transaction of its own.
+    pub(crate) async fn sweep(&mut self, task: &Task) -> Result<Swept, StoreError> {
+        let (mut session, is_known) = self.link.take().await?;
+        if !is_known {
+            self.memory = Memory::default();
+        }
+        let result = sweep_rows(&mut *session, &mut self.memory, task).await;
+        self.link.put_back(session, result).await
+    }
+
     /// Closes the connection.
-    pub(crate) async fn close(self) {
+    pub(crate) async fn close(&mut self) {
         self.link.close().await;
     }
+}
+
+async fn sweep_rows(
+    session: &mut dyn Session,
+    memory: &mut Memory,
+    task: &Task,
+) -> Result<Swept, StoreError> {
+    let standing = session
+        .begin_write()
+        .await
+        .map_err(during("beginning to delete what is past its time"))?;
+    // Whoever asks is told once: what a batch would learn from the answer is lost on it now.
+    if standing == Standing::OthersWrote || task.takes_ids() {
+        *memory = Memory::default();
+    }
+    let swept = retention::carry_out(session, task).await?;
+    session
+        .commit()
+        .await
+        .map_err(during("committing a deletion"))?;
+    Ok(swept)
 }
 
 async fn store_rows(

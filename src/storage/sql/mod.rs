@@ -2,6 +2,8 @@
 //! own words for.
 
 pub(crate) mod mysql;
+pub(crate) mod reading;
+pub(crate) mod retention;
 pub(crate) mod sqlite;
 
 use std::borrow::Cow;
@@ -82,6 +84,11 @@ pub(crate) struct Dialect {
 
     /// A moment as Ceilometer's tables hold it.
     pub(crate) moment: fn(UtcTime) -> String,
+    /// The moment that Ceilometer's tables hold, read as text; None if it is none.
+    pub(crate) moment_of: fn(&str) -> Option<UtcTime>,
+    /// Which period `sample.timestamp` lies in: the start of the first one and the length of each, in
+    /// microseconds.
+    pub(crate) period: &'static str,
     /// What Ceilometer's tables can hold of a text.
     pub(crate) text: fn(&str) -> Cow<'_, str>,
 }

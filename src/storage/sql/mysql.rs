@@ -210,6 +210,8 @@ pub(crate) static DIALECT: Dialect = Dialect {
     ),
 
     moment,
+    moment_of,
+    period: "(CAST(sample.timestamp * 1000000 AS SIGNED) - ?) DIV ?",
     text,
 };
 
@@ -219,6 +221,19 @@ fn moment(at: UtcTime) -> String {
     let sign = if micros < 0 { "-" } else { "" };
     let micros = micros.unsigned_abs();
     format!("{sign}{}.{:06}", micros / 1_000_000, micros % 1_000_000)
+}
+
+fn moment_of(text: &str) -> Option<UtcTime> {
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = format!("{fraction:0<6}");
+    let micros: i64 = digits.get(..6)?.parse().ok()?;
+    let whole = seconds.parse::<i64>().ok()?.checked_mul(1_000_000)?;
+    let micros = if seconds.starts_with('-') {
+        whole.checked_sub(micros)?
+    } else {
+        whole.checked_add(micros)?
+    };
+    Some(UtcTime::from_unix_micros(micros))
 }
 
 /// Ceilometer's tables have UTF-8 of three bytes at most: what takes four becomes U+FFFD.
@@ -243,8 +258,12 @@ mod tests {
             (-1, "-0.000001"),
             (-62_135_596_800_000_000, "-62135596800.000000"),
         ] {
-            assert_eq!(moment(UtcTime::from_unix_micros(micros)), expected);
+            let at = UtcTime::from_unix_micros(micros);
+            assert_eq!(moment(at), expected);
+            assert_eq!(moment_of(expected), Some(at));
         }
+        assert_eq!(moment_of("7"), Some(UtcTime::from_unix_micros(7_000_000)));
+        assert_eq!(moment_of("2016-05-04"), None);
     }
 
     #[test]

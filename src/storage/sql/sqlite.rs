@@ -144,6 +144,10 @@ pub(crate) static DIALECT: Dialect = Dialect {
     ),
 
     moment: UtcTime::to_sql_text,
+    moment_of: |text| UtcTime::parse(text).ok(),
+    // In whole numbers: julianday() would round a moment into the wrong period.
+    period: "(CAST(strftime('%s', substr(sample.timestamp, 1, 19)) AS INTEGER) * 1000000 \
+         + CAST(substr(sample.timestamp || '000000', 21, 6) AS INTEGER) - ?) / ?",
     text: |text| Cow::Borrowed(text),
 };
 
