@@ -21,6 +21,7 @@ mod statements;
 mod writer;
 
 use std::fmt;
+use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
@@ -28,11 +29,12 @@ use crate::model::{Received, Secret};
 
 pub use error::{StoreError, StoreErrorKind};
 pub use fleet::Fleet;
-pub use rows::RowRefusal;
+pub use rows::{Prepared, RowRefusal};
 pub use writer::StoreReport;
 
 use engine::{Access, Target};
 use link::Link;
+use rows::Row;
 use writer::Writer;
 
 /// An open database. Reading never waits for writing: each has a connection of its own, which is
@@ -100,8 +102,30 @@ impl Database {
     /// Storing a batch again, after an error or because it came twice, changes nothing. What it
     /// stored is visible to every other connection when it returns.
     pub async fn store(&self, batch: &[Received]) -> Result<StoreReport, StoreError> {
+        self.store_rows(rows::rows_of(batch)).await
+    }
+
+    /// The same for a batch whose rows were worked out while something else was being stored.
+    pub async fn store_prepared(&self, batch: &Prepared) -> Result<StoreReport, StoreError> {
+        self.store_rows(batch.rows()).await
+    }
+
+    /// Moves the states of these readings as far as they are newer, ahead of their history: that, and
+    /// what was seen, stays as it is, so that each may still be stored as history once.
+    ///
+    /// Returns how many states moved.
+    pub async fn store_states(&self, readings: &[Arc<Received>]) -> Result<u64, StoreError> {
         let writer = self.writer.as_ref().ok_or(StoreError::ReadOnly)?;
-        writer.lock().await.store(batch).await
+        let (rows, _) = rows::rows_of(readings);
+        writer.lock().await.store_states(rows).await
+    }
+
+    async fn store_rows(
+        &self,
+        rows: (Vec<Row<'_>>, Vec<(usize, RowRefusal)>),
+    ) -> Result<StoreReport, StoreError> {
+        let writer = self.writer.as_ref().ok_or(StoreError::ReadOnly)?;
+        writer.lock().await.store(rows).await
     }
 
     /// The whole present, at one moment.

@@ -11,6 +11,7 @@
 //!                        state
 //! ```
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::rows::{Order, Ours, Row, RowRefusal};
@@ -138,8 +139,11 @@ pub(crate) fn plan_states<'r, 'a>(
         .map(|(key, held)| (key, Slot::new(held)))
         .collect();
     for (row, ours, key) in of_ours(&sorted.new) {
-        if !slots.entry(key).or_default().offer(row, ours) {
-            plan.late += 1;
+        match slots.entry(key).or_default().offer(row, ours) {
+            Offered::Newest => {}
+            // The state was stored ahead of the history.
+            Offered::Shown => slots.entry(key).or_default().hear_again(row, ours),
+            Offered::Late => plan.late += 1,
         }
     }
     for (row, ours, key) in of_ours(&sorted.duplicates) {
@@ -170,6 +174,17 @@ fn of_ours<'r, 'a>(
         .filter_map(|row| Some((row, row.ours?, StateKey::of(row)?)))
 }
 
+/// What a reading is to its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Offered {
+    /// The newest so far.
+    Newest,
+    /// The very one that it shows.
+    Shown,
+    /// An older one.
+    Late,
+}
+
 /// One state while a batch passes by.
 #[derive(Debug, Default)]
 struct Slot<'r, 'a> {
@@ -192,14 +207,17 @@ impl<'r, 'a> Slot<'r, 'a> {
     }
 
     /// Takes a new reading if it is newer than what is held.
-    fn offer(&mut self, row: &'r Row<'a>, ours: Ours<'a>) -> bool {
-        if self.order >= Some(ours.order) {
-            return false;
+    fn offer(&mut self, row: &'r Row<'a>, ours: Ours<'a>) -> Offered {
+        match self.order.cmp(&Some(ours.order)) {
+            Ordering::Less => {
+                self.order = Some(ours.order);
+                self.paths = row.received.path.iter().cloned().collect();
+                self.moved_by = Some((row, ours));
+                Offered::Newest
+            }
+            Ordering::Equal => Offered::Shown,
+            Ordering::Greater => Offered::Late,
         }
-        self.order = Some(ours.order);
-        self.paths = row.received.path.iter().cloned().collect();
-        self.moved_by = Some((row, ours));
-        true
     }
 
     /// Takes the path of a duplicate of the very reading that is held.

@@ -71,6 +71,11 @@ impl SeqSet {
         true
     }
 
+    /// How much room it takes, in runs.
+    pub(crate) fn weight(&self) -> usize {
+        self.runs.len() + 1
+    }
+
     /// How many stretches of numbers below the greatest have not been seen.
     pub(crate) fn gaps(&self) -> usize {
         self.runs.len() - usize::from(self.begins_at_the_beginning())

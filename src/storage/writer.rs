@@ -8,13 +8,12 @@ use super::engine::{Access, Session, Standing, Target};
 use super::error::{StoreError, during};
 use super::json::{self, NonFinite};
 use super::link::{Link, ask, now, read, run, write};
-use super::memory::Memory;
+use super::memory::{Learned, Memory};
 use super::plan::{self, Held, MAX_PATHS, Sorted, StateKey, StatePlan, StateWrite, Windows};
 use super::rows::{self, Order, Row, RowRefusal};
 use super::seen::SeqSet;
 use super::sql::{self, Dialect};
 use super::statements::{Binds, nth, numbered, statements};
-use crate::model::Received;
 
 /// How well the origin of a reading is proven: by the secret that the whole fleet shares.
 const QUALITY_SHARED_SECRET: &str = "shared_secret";
@@ -67,8 +66,10 @@ impl Writer {
     }
 
     /// Stores a batch in one transaction.
-    pub(crate) async fn store(&mut self, batch: &[Received]) -> Result<StoreReport, StoreError> {
-        let (rows, refused) = rows::rows_of(batch);
+    pub(crate) async fn store(
+        &mut self,
+        (rows, refused): (Vec<Row<'_>>, Vec<(usize, RowRefusal)>),
+    ) -> Result<StoreReport, StoreError> {
         let report = StoreReport {
             refused,
             ..StoreReport::default()
@@ -76,12 +77,34 @@ impl Writer {
         if rows.is_empty() {
             return Ok(report);
         }
-        let (mut session, is_known) = self.link.take().await?;
+        let mut session = self.session().await?;
+        let result = store_rows(&mut *session, &mut self.memory, rows, report).await;
+        self.link.put_back(session, result).await
+    }
+
+    /// Moves the states of these rows in a transaction of its own, ahead of their history; returns how
+    /// many moved.
+    ///
+    /// No row is marked as seen, so each may still come as history, and then finds its state done.
+    pub(crate) async fn store_states(&mut self, rows: Vec<Row<'_>>) -> Result<u64, StoreError> {
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let mut session = self.session().await?;
+        let sorted = Sorted {
+            new: storable(rows, session.dialect(), &mut Vec::new()),
+            ..Sorted::default()
+        };
+        let result = show_rows(&mut *session, &mut self.memory, &sorted).await;
+        self.link.put_back(session, result).await
+    }
+
+    async fn session(&mut self) -> Result<Box<dyn Session>, StoreError> {
+        let (session, is_known) = self.link.take().await?;
         if !is_known {
             self.memory = Memory::default();
         }
-        let result = store_rows(&mut *session, &mut self.memory, rows, report).await;
-        self.link.put_back(session, result).await
+        Ok(session)
     }
 
     /// Closes the connection.
@@ -96,23 +119,43 @@ async fn store_rows(
     rows: Vec<Row<'_>>,
     mut report: StoreReport,
 ) -> Result<StoreReport, StoreError> {
-    let standing = session
-        .begin_write()
-        .await
-        .map_err(during("beginning to store a batch"))?;
-    if standing == Standing::OthersWrote {
-        *memory = Memory::default();
-    }
     let mut pass = Pass::begin(&mut *session, memory).await?;
     pass.store(rows, &mut report).await?;
     let learned = pass.learned;
+    commit(session, memory, learned).await?;
+    Ok(report)
+}
+
+async fn show_rows(
+    session: &mut dyn Session,
+    memory: &mut Memory,
+    sorted: &Sorted<'_>,
+) -> Result<u64, StoreError> {
+    let mut pass = Pass::begin(&mut *session, memory).await?;
+    let moved = pass.show(sorted).await?.moved;
+    let learned = pass.learned;
+    commit(session, memory, learned).await?;
+    Ok(moved)
+}
+
+async fn commit(
+    session: &mut dyn Session,
+    memory: &mut Memory,
+    learned: Learned,
+) -> Result<(), StoreError> {
     session
         .commit()
         .await
         .map_err(during("committing a batch"))?;
-    // Only now is it certain that the ids exist.
+    // Only now is it certain that what was learned is so.
     memory.take_in(learned);
-    Ok(report)
+    Ok(())
+}
+
+/// What became of a batch's states.
+struct Shown {
+    moved: u64,
+    late: usize,
 }
 
 /// One batch within its transaction.
@@ -126,20 +169,30 @@ pub(crate) struct Pass<'t> {
     /// What earlier batches learned.
     pub(crate) memory: &'t Memory,
     /// What this one learns.
-    pub(crate) learned: Memory,
+    pub(crate) learned: Learned,
     /// Observers that the batch brings a further epoch of.
     restarted: BTreeSet<String>,
 }
 
 impl<'t> Pass<'t> {
-    async fn begin(session: &'t mut dyn Session, memory: &'t Memory) -> Result<Self, StoreError> {
+    async fn begin(
+        session: &'t mut dyn Session,
+        memory: &'t mut Memory,
+    ) -> Result<Self, StoreError> {
+        let standing = session
+            .begin_write()
+            .await
+            .map_err(during("beginning to store a batch"))?;
+        if standing == Standing::OthersWrote {
+            *memory = Memory::default();
+        }
         let now = now(session).await?;
         Ok(Pass {
             dialect: session.dialect(),
             session,
             now,
             memory,
-            learned: Memory::default(),
+            learned: Learned::default(),
             restarted: BTreeSet::new(),
         })
     }
@@ -149,11 +202,7 @@ impl<'t> Pass<'t> {
         rows: Vec<Row<'_>>,
         report: &mut StoreReport,
     ) -> Result<(), StoreError> {
-        let rows = if self.dialect.holds_non_finite {
-            rows
-        } else {
-            rows::finite(rows, &mut report.refused)
-        };
+        let rows = storable(rows, self.dialect, &mut report.refused);
         let mut windows = self.windows(&rows).await?;
         let mut fresh = self.fresh_messages(&rows).await?;
         let sorted = plan::sort_out(rows, &mut windows, &mut fresh);
@@ -163,12 +212,20 @@ impl<'t> Pass<'t> {
         report.refused.extend_from_slice(&sorted.refused);
 
         self.put_samples(&sorted.new).await?;
-        let held = self.held_states(&sorted).await?;
-        let states = plan::plan_states(&sorted, held);
-        report.late = states.late;
-        report.moved = self.put_states(&states).await?;
-        self.put_paths(&sorted).await?;
-        self.put_windows(&sorted, &windows).await
+        let shown = self.show(&sorted).await?;
+        report.late = shown.late;
+        report.moved = shown.moved;
+        self.put_windows(&sorted, windows).await
+    }
+
+    /// Moves states and remembers paths.
+    async fn show(&mut self, sorted: &Sorted<'_>) -> Result<Shown, StoreError> {
+        let held = self.held_states(sorted).await?;
+        let states = plan::plan_states(sorted, held);
+        let moved = self.put_states(&states).await?;
+        self.put_paths(sorted).await?;
+        let late = states.late;
+        Ok(Shown { moved, late })
     }
 
     /// What was seen of each observer and epoch that the batch speaks of.
@@ -177,14 +234,21 @@ impl<'t> Pass<'t> {
             .iter()
             .filter_map(|row| row.ours.map(|ours| (ours.observer, ours.order.epoch)))
             .collect();
-        let keys: Vec<_> = keys.into_iter().collect();
+        let mut windows = Windows::new();
+        let mut unknown = Vec::new();
+        for key in keys {
+            match self.memory.window(key.0, key.1) {
+                Some(seen) => drop(windows.insert(key, Some(seen.clone()))),
+                None => unknown.push(key),
+            }
+        }
+        let keys = unknown;
         let questions = numbered(&keys);
         let asked = statements(&self.dialect.seen, &questions, |binds, (n, key)| {
             let (observer, epoch) = **key;
             binds.put(*n).put(observer).put(epoch);
         });
         let found: Vec<(i64, Vec<u8>)> = read(self.session, asked, "reading what was seen").await?;
-        let mut windows = Windows::new();
         for (n, runs) in found {
             if let Some(&(observer, epoch)) = nth(&keys, n) {
                 let seen = SeqSet::decode(&runs).map_err(|_| StoreError::Damaged {
@@ -268,7 +332,13 @@ impl<'t> Pass<'t> {
             .filter_map(StateKey::of)
             .map(|key| (key, None))
             .collect();
-        let keys: Vec<StateKey<'a>> = held.keys().copied().collect();
+        let mut keys = Vec::new();
+        for (key, held) in &mut held {
+            match self.memory.state(*key) {
+                Some(known) => *held = Some(known.clone()),
+                None => keys.push(*key),
+            }
+        }
         let questions = numbered(&keys);
         let asked = statements(&self.dialect.states, &questions, |binds, (n, key)| {
             let StateKey {
@@ -303,6 +373,8 @@ impl<'t> Pass<'t> {
             put_state(binds, write, now);
         });
         write(self.session, heard, "adding paths to states").await?;
+        let written = plan.moves.iter().chain(&plan.heard);
+        self.learned.states.extend(written.map(known));
         // Engines count differently what a statement did to a row, but in a transaction that nobody
         // writes beside all of these do what they were planned for.
         Ok(u64::try_from(plan.moves.len()).unwrap_or(u64::MAX))
@@ -333,7 +405,7 @@ impl<'t> Pass<'t> {
     async fn put_windows(
         &mut self,
         sorted: &Sorted<'_>,
-        windows: &Windows<'_>,
+        mut windows: Windows<'_>,
     ) -> Result<(), StoreError> {
         let changed: BTreeSet<(&str, i64)> = sorted
             .new
@@ -342,7 +414,7 @@ impl<'t> Pass<'t> {
             .collect();
         let lines: Vec<_> = changed
             .iter()
-            .filter_map(|key| Some((key, windows.get(key)?.as_ref()?)))
+            .filter_map(|key| Some((key, windows.remove(key)??)))
             .collect();
         let now = self.now;
         let puts = statements(&self.dialect.put_seen, &lines, |binds, (key, seen)| {
@@ -350,8 +422,14 @@ impl<'t> Pass<'t> {
             binds.put(observer).put(epoch).put(seen.encode()).put(now);
         });
         write(self.session, puts, "writing what was seen").await?;
+        let seen = lines.into_iter().map(|(key, seen)| {
+            let (observer, epoch) = *key;
+            (observer.to_owned(), epoch, seen)
+        });
+        self.learned.windows.extend(seen);
         for observer in std::mem::take(&mut self.restarted) {
             self.trim_epochs(&observer).await?;
+            self.learned.restarted.push(observer);
         }
         Ok(())
     }
@@ -379,6 +457,30 @@ impl<'t> Pass<'t> {
         }
         Ok(())
     }
+}
+
+/// The rows that this engine can hold.
+fn storable<'a>(
+    rows: Vec<Row<'a>>,
+    dialect: &Dialect,
+    refused: &mut Vec<(usize, RowRefusal)>,
+) -> Vec<Row<'a>> {
+    if dialect.holds_non_finite {
+        rows
+    } else {
+        rows::finite(rows, refused)
+    }
+}
+
+fn known(write: &StateWrite<'_, '_>) -> ([String; 3], Held) {
+    let StateWrite { row, ours, paths } = write;
+    let received = row.received;
+    let key = [ours.observer, &received.meter.name, &received.resource_id];
+    let held = Held {
+        order: ours.order,
+        paths: paths.clone(),
+    };
+    (key.map(str::to_owned), held)
 }
 
 fn put_state<'v>(binds: &mut Binds<'v>, write: &'v StateWrite<'_, '_>, now: i64) {
