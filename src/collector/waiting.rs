@@ -34,6 +34,10 @@ pub const STATES_MAX: usize = 65_536;
 /// Bytes of memory that these may take. What is lost beyond it is as above.
 pub const STATES_BYTES_MAX: usize = 64 << 20;
 
+/// Bytes of memory of the messages of one transaction, whose rows take several times as much: ten
+/// thousand usual messages. Nothing is lost beyond it: the rest is for the next one.
+pub const BATCH_BYTES_MAX: usize = 16 << 20;
+
 /// How long a message may wait before its state is stored ahead of its history: half of the 0.2 s
 /// within which state should be readable, so that storing it has the other half.
 pub const STATE_AFTER: Duration = Duration::from_millis(100);
@@ -96,6 +100,7 @@ struct Bounds {
     waiting_bytes: usize,
     states: usize,
     states_bytes: usize,
+    batch_bytes: usize,
 }
 
 impl Default for Bounds {
@@ -105,6 +110,7 @@ impl Default for Bounds {
             waiting_bytes: WAITING_BYTES_MAX,
             states: STATES_MAX,
             states_bytes: STATES_BYTES_MAX,
+            batch_bytes: BATCH_BYTES_MAX,
         }
     }
 }
@@ -190,10 +196,9 @@ impl Waiting {
         true
     }
 
-    /// Whether a batch of this size can be filled, or half of the bytes are taken: waiting for more
-    /// would then cost history.
+    /// Whether a batch of this size can be filled, by number or by bytes.
     pub fn fills(&self, size: usize) -> bool {
-        self.queue.len() >= size || self.queue_bytes >= self.bounds.waiting_bytes / 2
+        self.queue.len() >= size || self.queue_bytes >= self.bounds.batch_bytes
     }
 
     /// How many messages wait, in one way or the other.
@@ -237,10 +242,11 @@ impl Waiting {
         !self.is_batch_s_turn && since.is_some_and(|since| since + STATE_AFTER <= now)
     }
 
-    /// Takes so many messages out, oldest first; None if none is queued.
+    /// Takes so many messages out, oldest first, or fewer that are large; None if none is queued.
     pub fn take(&mut self, size: usize) -> Option<Batch> {
         let since = self.oldest()?;
-        let count = size.min(self.queue.len());
+        let room = self.bounds.batch_bytes;
+        let count = within(self.queue.iter().map(|weighed| weighed.bytes), room).min(size);
         let mut messages = Vec::with_capacity(count);
         for Weighed { arrived, bytes } in self.queue.drain(..count) {
             self.queue_bytes -= bytes;
@@ -297,6 +303,28 @@ impl Waiting {
         let queued = first.map(|weighed| weighed.arrived.at);
         [queued, self.states_since].into_iter().flatten().min()
     }
+}
+
+/// Cuts messages into portions of no more bytes than one transaction may have.
+pub fn portions(messages: &[Arc<Received>]) -> impl Iterator<Item = &[Arc<Received>]> {
+    let mut rest = messages;
+    std::iter::from_fn(move || {
+        let bytes = rest.iter().map(|message| bytes_of(message));
+        let (portion, later) = rest.split_at(within(bytes, BATCH_BYTES_MAX));
+        rest = later;
+        (!portion.is_empty()).then_some(portion)
+    })
+}
+
+/// How many of these fit into so many bytes; one that is too large goes alone.
+fn within(bytes: impl Iterator<Item = usize>, room: usize) -> usize {
+    let sums = bytes.scan(0, |sum, bytes| {
+        *sum += bytes;
+        Some(*sum)
+    });
+    let sums = sums.enumerate();
+    sums.take_while(|(at, sum)| *at == 0 || *sum <= room)
+        .count()
 }
 
 /// What a message takes in memory, roughly: its texts, and the room of each value.
@@ -391,6 +419,7 @@ mod tests {
                 waiting_bytes: 4000,
                 states: 3,
                 states_bytes: 2000,
+                batch_bytes: 2000,
             },
             ..Waiting::default()
         }
@@ -635,6 +664,23 @@ mod tests {
         assert!(!waiting.keep_state(arrived(message(0, Some((1, 0, 1)), 0), now)));
         let newer = arrived(message(0, Some((0, 0, 2)), 0), now);
         assert!(waiting.keep_state(newer), "a known one has its place");
+    }
+
+    #[test]
+    fn what_is_large_is_stored_in_small_portions() {
+        let start = clock::now();
+        let padding = BATCH_BYTES_MAX / 3;
+        let large = || message(0, Some((0, 0, 1)), padding);
+        let mut waiting = Waiting::default();
+        for _ in 0..3 {
+            waiting.queue(arrived(large(), start)).unwrap();
+        }
+        assert_eq!(waiting.take(3).unwrap().messages.len(), 2);
+        assert_eq!(waiting.take(3).unwrap().messages.len(), 1);
+        let larger = message(0, Some((0, 0, 1)), BATCH_BYTES_MAX);
+        let messages = [large(), larger, large(), large(), large()].map(Arc::new);
+        let sizes: Vec<usize> = portions(&messages).map(<[_]>::len).collect();
+        assert_eq!(sizes, [1, 1, 2, 1]);
     }
 
     #[test]

@@ -13,10 +13,10 @@ use super::collector::CollectorHealth;
 use crate::clock;
 use crate::collector::intake::{Outlet, Work};
 use crate::collector::newest::newest_of;
-use crate::collector::waiting::{Batch, Limits, States};
+use crate::collector::waiting::{Batch, Limits, States, portions};
 use crate::events::{CollectorEvents, Stored};
 use crate::model::{Received, Shared};
-use crate::storage::{Database, Prepared, StoreReport};
+use crate::storage::{Database, Prepared, StoreError, StoreReport};
 
 /// First pause after a batch that could not be stored; it doubles up to the longest.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
@@ -159,7 +159,7 @@ impl Writer {
         let alone = states.alone.iter().map(|arrived| &arrived.message);
         let newest = newest_of(next.iter().chain(&states.waiting).chain(alone));
         self.health.storing();
-        let result = self.database.store_states(&newest).await;
+        let result = self.move_states(&newest).await;
         let now = clock::now();
         match result {
             Ok(moved) => {
@@ -176,6 +176,14 @@ impl Writer {
                 self.rest(pause).await;
             }
         }
+    }
+
+    async fn move_states(&self, readings: &[Arc<Received>]) -> Result<u64, StoreError> {
+        let mut moved = 0;
+        for portion in portions(readings) {
+            moved += self.database.store_states(portion).await?;
+        }
+        Ok(moved)
     }
 
     fn is_time_up(&self, now: Instant) -> bool {
