@@ -144,6 +144,8 @@ async fn raw(file: &Path) -> SqliteConnection {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
+        .pragma("wal_autocheckpoint", "8192")
+        .pragma("cache_size", "-32768")
         .connect()
         .await
         .unwrap()
@@ -217,7 +219,9 @@ async fn log_rows(folder: &Path, warm: &Path, readings: &[Received]) -> PathBuf 
         database.store(batch).await.unwrap();
     }
     database.close().await;
+    // What is attached has to be there.
     let log = folder.join("log");
+    fs::write(&log, "").unwrap();
     run(&mut conn, &format!("ATTACH '{}' AS log", log.display())).await;
     for (table, _) in WRITTEN {
         run(
