@@ -23,7 +23,7 @@ impl Pass<'_> {
             .collect::<Result<_, StoreError>>()?;
         let lines: Vec<_> = new.iter().zip(ids).collect();
         let (moment, text) = (self.dialect.moment, self.dialect.text);
-        let recorded_at = moment(UtcTime::from_unix_micros(self.now));
+        let recorded_at: Arc<str> = moment(UtcTime::from_unix_micros(self.now)).into();
         let samples = statements(&sql::PUT_SAMPLES, &lines, |binds, (row, ids)| {
             let (meter_id, resource_id) = *ids;
             let received = row.received;
@@ -32,7 +32,7 @@ impl Pass<'_> {
                 .put(resource_id)
                 .put(received.volume)
                 .put(received.timestamp.map(moment))
-                .put(recorded_at.as_str())
+                .put(&recorded_at)
                 .put(text(&received.signature))
                 .put(text(&received.message_id));
         });

@@ -13,6 +13,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::rows::{Order, Ours, Row, RowRefusal};
 use super::seen::{MAX_GAPS, SeqSet};
@@ -103,7 +104,7 @@ pub(crate) struct Held {
     /// The reading that it shows.
     pub(crate) order: Order,
     /// The paths by which that reading was heard.
-    pub(crate) paths: BTreeSet<String>,
+    pub(crate) paths: Arc<BTreeSet<String>>,
 }
 
 /// A row of `ha_state` to be written.
@@ -114,7 +115,7 @@ pub(crate) struct StateWrite<'r, 'a> {
     /// What makes that message one of ours.
     pub(crate) ours: Ours<'a>,
     /// The paths by which it was heard so far.
-    pub(crate) paths: BTreeSet<String>,
+    pub(crate) paths: Arc<BTreeSet<String>>,
 }
 
 /// What a batch does to states.
@@ -189,7 +190,7 @@ enum Offered {
 #[derive(Debug, Default)]
 struct Slot<'r, 'a> {
     order: Option<Order>,
-    paths: BTreeSet<String>,
+    paths: Arc<BTreeSet<String>>,
     moved_by: Option<(&'r Row<'a>, Ours<'a>)>,
     heard_by: Option<(&'r Row<'a>, Ours<'a>)>,
 }
@@ -211,7 +212,7 @@ impl<'r, 'a> Slot<'r, 'a> {
         match self.order.cmp(&Some(ours.order)) {
             Ordering::Less => {
                 self.order = Some(ours.order);
-                self.paths = row.received.path.iter().cloned().collect();
+                self.heard_only_by(row.received.path.as_ref());
                 self.moved_by = Some((row, ours));
                 Offered::Newest
             }
@@ -226,9 +227,17 @@ impl<'r, 'a> Slot<'r, 'a> {
             return;
         }
         if let Some(path) = &row.received.path
-            && self.paths.insert(path.clone())
+            && !self.paths.contains(path)
         {
+            Arc::make_mut(&mut self.paths).insert(path.clone());
             self.heard_by = Some((row, ours));
+        }
+    }
+
+    /// Begins the paths anew. Mostly they are the same as before, and are kept.
+    fn heard_only_by(&mut self, path: Option<&String>) {
+        if !self.paths.iter().eq(path) {
+            self.paths = Arc::new(path.into_iter().cloned().collect());
         }
     }
 

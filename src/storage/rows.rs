@@ -409,7 +409,8 @@ fn check_value(value: &Value, depth: usize, budget: &mut usize) -> Result<(), Ro
     }
 }
 
-fn is_finite(value: &Value) -> bool {
+/// Whether no number in it is NaN or infinite.
+pub(crate) fn is_finite(value: &Value) -> bool {
     match value {
         Value::Float(number) => number.is_finite(),
         Value::List(items) => items.iter().all(is_finite),

@@ -3,8 +3,9 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
-use super::engine::{Access, Session, Standing, Target};
+use super::engine::{Access, Bind, Session, Standing, Target};
 use super::error::{StoreError, during};
 use super::json::{self, NonFinite};
 use super::link::{Link, ask, now, read, run, write};
@@ -14,6 +15,7 @@ use super::rows::{self, Order, Row, RowRefusal};
 use super::seen::SeqSet;
 use super::sql::{self, Dialect};
 use super::statements::{Binds, nth, numbered, statements};
+use crate::model::Value;
 
 /// How well the origin of a reading is proven: by the secret that the whole fleet shares.
 const QUALITY_SHARED_SECRET: &str = "shared_secret";
@@ -357,6 +359,7 @@ impl<'t> Pass<'t> {
                     subject: format!("{} {} {}", key.observer, key.meter, key.resource_id),
                 })?;
                 let order = Order { epoch, seq };
+                let paths = Arc::new(paths);
                 held.insert(*key, Some(Held { order, paths }));
             }
         }
@@ -459,6 +462,18 @@ impl<'t> Pass<'t> {
     }
 }
 
+/// A state's metadata: the text that `resource` has, unless that isn't what every reader of JSON
+/// understands, or no map.
+fn state_metadata<'v>(row: &'v Row<'_>) -> Bind<'v> {
+    match (&row.received.metadata, &row.metadata_json) {
+        (Value::Map(_), Some(text)) if rows::is_finite(&row.received.metadata) => text.into(),
+        (metadata, _) => {
+            let entries = metadata.as_map().unwrap_or_default();
+            json::write_map(entries, NonFinite::AsNull).into()
+        }
+    }
+}
+
 /// The rows that this engine can hold.
 fn storable<'a>(
     rows: Vec<Row<'a>>,
@@ -478,7 +493,7 @@ fn known(write: &StateWrite<'_, '_>) -> ([String; 3], Held) {
     let key = [ours.observer, &received.meter.name, &received.resource_id];
     let held = Held {
         order: ours.order,
-        paths: paths.clone(),
+        paths: Arc::clone(paths),
     };
     (key.map(str::to_owned), held)
 }
@@ -495,9 +510,6 @@ fn put_state<'v>(binds: &mut Binds<'v>, write: &'v StateWrite<'_, '_>, now: i64)
         .put(QUALITY_SHARED_SECRET)
         .put(ours.observed_at.unix_micros())
         .put(now)
-        .put(json::write_map(
-            row.received.metadata.as_map().unwrap_or_default(),
-            NonFinite::AsNull,
-        ))
-        .put(json::write_texts(paths));
+        .put(state_metadata(row))
+        .put(json::write_texts(&**paths));
 }
