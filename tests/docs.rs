@@ -250,7 +250,9 @@ fn all_of_the_collectors() -> String {
     events.refused(Refusal::BadSignature, None, now);
     events.kernel_dropped(1, now);
     events.receive_failed(&io::Error::other("x"), now);
-    events.queue_full(1, now);
+    events.queue_full(1, 1, now);
+    events.states_stored(1, 1, now);
+    events.states_lost(1);
     events.tried(Duration::ZERO);
     events.stored(&Stored::default(), Duration::ZERO, now);
     events.row_refused("text_too_long", &"words", now);
@@ -308,7 +310,7 @@ fn everything_unready() -> Vec<String> {
     let collector = CollectorEvents::new(start).unwrap();
     collector.deaf();
     collector.store_failed(1, &io::Error::other("x"), start);
-    collector.queue_full(1, start);
+    collector.queue_full(1, 0, start);
     collector.kernel_dropped(1, start);
     let mut lines = agent.not_ready(later);
     lines.extend(collector.not_ready(later));
@@ -444,7 +446,7 @@ fn closed_lists() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
         (
             "messages_dropped_total",
             "reason",
-            vec!["queue_full", "shutdown"],
+            vec!["queue_full", "state_lost", "shutdown"],
         ),
         (
             "readings_total",

@@ -583,7 +583,10 @@ mod lifecycle {
         let stored = site.samples_of("flood");
         assert!(stored < READINGS, "killed too late: all was stored");
         let state = site.number("SELECT seq FROM ha_state WHERE observer = 'flood'");
-        assert_eq!(state, stored, "history and state are of one moment");
+        assert!(
+            state >= stored,
+            "the state {state} may be ahead of the history {stored}, never behind"
+        );
 
         let _collector = site.collector();
         for seq in 1..=READINGS {

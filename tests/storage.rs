@@ -549,8 +549,9 @@ mod dbsync {
 
 mod store {
     use crate::support::store::*;
-    use ceilometer_ha::model::{Received, Value};
+    use ceilometer_ha::model::{Received, ReceivedMeter, Value};
     use ceilometer_ha::storage::{Database, RowRefusal, StoreError, StoreErrorKind, StoreReport};
+    use std::sync::Arc;
 
     async fn samples(scratch: &Scratch) -> Vec<String> {
         scratch
@@ -682,6 +683,64 @@ mod store {
             assert_eq!((report.stored, report.late, report.moved), (4, 2, 1));
             assert_eq!(db.fleet().await.unwrap().states[0].seq, 8);
         }
+    }
+
+    on_each_engine! {
+        async fn states_go_ahead_of_their_history_and_change_nothing_else(scratch: Scratch) {
+            let db = scratch.open().await;
+            db.store(&[reading(1)]).await.unwrap();
+            let waiting: Vec<_> = [4, 3].map(reading).map(Arc::new).into();
+            assert_eq!(db.store_states(&waiting).await.unwrap(), 1);
+            let state = "SELECT epoch, seq, paths FROM ha_state";
+            let shown = [format!("{EPOCH}|4|[\"storage\"]")];
+            assert_eq!(scratch.look(state).await, shown);
+            assert_eq!(samples(&scratch).await, ["node-1-1700000000000-1"]);
+            assert_eq!(scratch.look("SELECT seq FROM ha_path").await, ["4"]);
+
+            // As history the one that is shown is neither late nor a duplicate, and moves nothing.
+            let report = db.store(&[2, 4].map(reading)).await.unwrap();
+            assert_eq!((report.stored, report.duplicates), (2, 0));
+            assert_eq!((report.late, report.moved), (1, 0));
+            assert_eq!(scratch.look(state).await, shown);
+            assert_eq!(samples(&scratch).await.len(), 3);
+
+            let older = [Arc::new(reading(3))];
+            assert_eq!(db.store_states(&older).await.unwrap(), 0);
+            let other_path = [Arc::new(by_path("management", reading(4)))];
+            assert_eq!(db.store_states(&other_path).await.unwrap(), 0);
+            let both = [format!("{EPOCH}|4|[\"management\", \"storage\"]")];
+            assert_eq!(scratch.look(state).await, both);
+            let old_sender = [Arc::new(unnumbered(reading(9)))];
+            assert_eq!(db.store_states(&old_sender).await.unwrap(), 0);
+            assert_eq!(samples(&scratch).await.len(), 3);
+        }
+    }
+
+    /// What the writer remembers must be what is there, whoever else writes or fails.
+    #[tokio::test]
+    async fn what_is_remembered_is_what_is_there() {
+        let scratch = Scratch::sqlite();
+        let db = scratch.open().await;
+        db.store(&[1, 2].map(reading)).await.unwrap();
+        // Somebody forgets the host: it begins anew.
+        scratch
+            .run("DELETE FROM ha_state; DELETE FROM ha_seen")
+            .await;
+        let report = db.store(&[reading(2)]).await.unwrap();
+        assert_eq!((report.stored, report.moved), (1, 1));
+        // A batch that fails although nobody else has written leaves what was seen as it was.
+        scratch
+            .run("CREATE TRIGGER no BEFORE INSERT ON ha_state WHEN NEW.meter = 'never' BEGIN SELECT raise(ABORT, 'no'); END")
+            .await;
+        db.store(&[reading(3)]).await.unwrap();
+        let mut never = reading(5);
+        never.meter = ReceivedMeter {
+            name: "never".into(),
+            ..never.meter
+        };
+        db.store(&[reading(4), never]).await.unwrap_err();
+        let report = db.store(&[reading(4)]).await.unwrap();
+        assert_eq!((report.stored, report.moved), (1, 1));
     }
 
     on_each_engine! {
@@ -1032,6 +1091,7 @@ mod order {
     use proptest::prelude::*;
     use proptest::test_runner::TestRunner;
     use std::collections::{BTreeMap, BTreeSet};
+    use std::sync::Arc;
     use tokio::runtime::Handle;
 
     /// Who, which life, which reading of it, by which path; and whether an old sender sent it.
@@ -1132,20 +1192,25 @@ mod order {
         }
     }
 
+    /// Where a batch ends, whether the second collector stores it, and whether it shows the states of
+    /// all that is still to come before.
+    type Cut = (usize, bool, bool);
+
     /// Stores the messages in batches cut at `cuts`, each by one of two collectors.
-    async fn run(
-        scratch: &Scratch,
-        dbs: &[Database; 2],
-        sent: Vec<Received>,
-        cuts: Vec<(usize, bool)>,
-    ) {
+    async fn run(scratch: &Scratch, dbs: &[Database; 2], sent: Vec<Received>, cuts: Vec<Cut>) {
         scratch.empty().await;
         let mut total = StoreReport::default();
         let mut rest = &sent[..];
-        for (size, second) in cuts.into_iter().chain([(usize::MAX, false)]) {
+        let is_shown_first = cuts.iter().any(|(.., first)| *first);
+        for (size, second, first) in cuts.into_iter().chain([(usize::MAX, false, false)]) {
+            let db = &dbs[usize::from(second)];
+            if first {
+                let all: Vec<_> = rest.iter().cloned().map(Arc::new).collect();
+                db.store_states(&all).await.unwrap();
+            }
             let (batch, later) = rest.split_at(size.min(rest.len()));
             rest = later;
-            let report = dbs[usize::from(second)].store(batch).await.unwrap();
+            let report = db.store(batch).await.unwrap();
             assert_eq!(report.stored + report.duplicates, batch.len());
             total.stored += report.stored;
             total.late += report.late;
@@ -1153,11 +1218,15 @@ mod order {
         let expected = expected(&sent);
         assert_eq!(outcome(scratch, &dbs[0]).await, expected);
         assert_eq!(total.stored, expected.history.len());
-        assert_eq!(total.late, late(&sent));
+        if is_shown_first {
+            assert!(total.late >= late(&sent), "the states were ahead");
+        } else {
+            assert_eq!(total.late, late(&sent));
+        }
     }
 
     /// Runs of messages with where they are cut into batches.
-    fn runs() -> impl Strategy<Value = (Vec<Received>, Vec<(usize, bool)>)> {
+    fn runs() -> impl Strategy<Value = (Vec<Received>, Vec<Cut>)> {
         let sent = prop::collection::vec(
             (
                 0..2u8,
@@ -1179,7 +1248,10 @@ mod order {
         });
         (
             sent,
-            prop::collection::vec((0..12usize, any::<bool>()), 0..12),
+            prop::collection::vec(
+                (0..12usize, any::<bool>(), prop::bool::weighted(0.2)),
+                0..12,
+            ),
         )
     }
 

@@ -1,5 +1,7 @@
 //! Takes metering messages in: receives, verifies, reads, and hands them on in batches. Nothing a
 //! peer sends can stop it, and a slow database never makes it wait.
 
-pub mod batch;
+pub mod intake;
+pub mod newest;
 pub mod udp;
+pub mod waiting;

@@ -11,9 +11,8 @@ use nix::errno::Errno;
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrStorage, getsockopt, recvmsg, setsockopt, sockopt,
 };
-use tokio::sync::mpsc::{Sender, error::TrySendError};
 
-use super::batch::Arrived;
+use super::intake::{Inlet, Lost};
 use crate::clock;
 use crate::events::CollectorEvents;
 use crate::model::{Secret, Shared};
@@ -69,7 +68,7 @@ impl UdpReceiver {
     pub fn run(
         mut self,
         secret: &Shared<Secret>,
-        out: &Sender<Arrived>,
+        out: &Inlet,
         events: &CollectorEvents,
         stop: &AtomicBool,
     ) {
@@ -120,7 +119,7 @@ fn take_in(
     datagram: &[u8],
     from: Option<SocketAddr>,
     secret: &Secret,
-    out: &Sender<Arrived>,
+    out: &Inlet,
     events: &CollectorEvents,
 ) {
     let now = clock::now();
@@ -129,14 +128,9 @@ fn take_in(
     for refusal in refusals {
         events.refused(refusal, from, now);
     }
-    let mut dropped = 0;
-    for message in messages {
-        if let Err(TrySendError::Full(_)) = out.try_send(Arrived { message, at: now }) {
-            dropped += 1;
-        }
-    }
-    if dropped > 0 {
-        events.queue_full(dropped, now);
+    let lost = out.push(messages, now);
+    if lost != Lost::default() {
+        events.queue_full(lost.history, lost.states, now);
     }
 }
 

@@ -753,8 +753,8 @@ pub static OPTIONS: &[OptionSpec] = &[
             most: 10.0,
         },
         default: "0.05",
-        help: "Seconds a sample may wait for its batch to fill, 0.001 to 10. State should be \
-               readable 0.2 s after it arrived, so keep it at 0.1 or below.",
+        help: "Seconds a sample may wait for its batch to fill, 0.001 to 10. Its state doesn't wait for \
+               longer than 0.1 s, whatever is set here; what waits is lost if the collector dies.",
         ..PLAIN
     },
     OptionSpec {

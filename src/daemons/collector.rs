@@ -1,15 +1,15 @@
 //! The collector: a thread that receives, a task that stores, and a bounded hand-off between them.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::{Receiver, WeakSender};
 use tokio::task::JoinHandle;
 
 use super::instance::Role;
 use super::reload::{Part, Reader, Reloads};
 use super::signals::{End, Hangups};
+use super::storing::Writer;
 use super::systemd::Service;
 use super::usage::UsageReader;
 use super::workers::Workers;
@@ -18,22 +18,15 @@ use super::{
     process, retention, secret, signals,
 };
 use crate::clock;
-use crate::collector::batch::{self, Arrived, Batch};
+use crate::collector::intake;
 use crate::collector::udp::{RECEIVE_BUFFER, UdpReceiver};
+use crate::collector::waiting::Limits;
 use crate::config::{CollectorSettings, Connection, Loaded, Purpose, Settings};
-use crate::events::{CollectorEvents, Stored};
-use crate::model::{Received, Secret, Shared};
-use crate::storage::{Database, IdentityConflict, RowRefusal, StoreError, StoreReport};
+use crate::events::CollectorEvents;
+use crate::model::{Secret, Shared};
+use crate::storage::{Database, RowRefusal, StoreError};
 use crate::web::Health;
 
-/// First pause after a batch that could not be stored; it doubles up to the longest.
-const RETRY_FIRST: Duration = Duration::from_millis(20);
-const RETRY_LONGEST: Duration = Duration::from_secs(1);
-/// The same once it is time to end, when there is no time to lose.
-const RETRY_LONGEST_AT_END: Duration = Duration::from_millis(100);
-/// A try that fails so long after it was time to end is the last one: with another wait for a lock
-/// it would outlast [`DRAIN_LIMIT`], and what is lost could not be said.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
 /// How long a batch may take, failing or hanging, before `/healthz` says so.
 const TROUBLE_AFTER: Duration = Duration::from_secs(5);
 
@@ -121,7 +114,7 @@ pub struct Collector {
 #[derive(Clone)]
 struct Live {
     secret: Shared<Secret>,
-    limits: Shared<batch::Limits>,
+    limits: Shared<Limits>,
     keep: Shared<Option<Duration>>,
 }
 
@@ -144,11 +137,11 @@ impl Collector {
         events.expect_rows_refused(RowRefusal::ALL.iter().map(|refusal| refusal.as_str()));
         let database = Arc::new(open_database(settings).await?);
         headroom::watch(&settings.database.connection, &events).await;
-        let (sender, receiver) = tokio::sync::mpsc::channel(batch::WAITING_MAX);
+        let (inlet, outlet) = intake::intake();
         let health = Arc::new(CollectorHealth {
             events: Arc::clone(&events),
             storing_since: Mutex::default(),
-            queue: sender.downgrade(),
+            intake: outlet.gauge(),
             usage: UsageReader::new(),
         });
         let live = Live {
@@ -164,7 +157,7 @@ impl Collector {
             address = socket.local_addr().ok();
             let (secret, flag) = (live.secret.clone(), stop.flag());
             receivers.spawn("receive udp".into(), move || {
-                socket.run(&secret, &sender, &events, &flag);
+                socket.run(&secret, &inlet, &events, &flag);
             })?;
         } else {
             events.deaf();
@@ -180,7 +173,7 @@ impl Collector {
             limits: live.limits.clone(),
             stop: stop.clone(),
         };
-        let writer = tokio::spawn(writer.run(receiver));
+        let writer = tokio::spawn(writer.run(outlet));
         Ok(Collector {
             health,
             live,
@@ -247,8 +240,8 @@ async fn open_database(settings: &Settings) -> Result<Database, DaemonError> {
         .map_err(failed("opening the database"))
 }
 
-fn limits(settings: &CollectorSettings) -> batch::Limits {
-    batch::Limits {
+fn limits(settings: &CollectorSettings) -> Limits {
+    Limits {
         size: settings.batch_size,
         timeout: settings.batch_timeout,
     }
@@ -270,123 +263,36 @@ fn bind(
     Ok(socket)
 }
 
-/// Stores batch after batch.
-struct Writer {
-    database: Arc<Database>,
-    health: Arc<CollectorHealth>,
-    limits: Shared<batch::Limits>,
-    stop: Stop,
-}
-
-impl Writer {
-    async fn run(self, mut from: Receiver<Arrived>) {
-        while let Some(batch) = batch::next(&mut from, &self.limits).await {
-            self.store(batch).await;
-        }
-        self.database.close().await;
-    }
-
-    /// Tries until it is stored: what was received is not given up because a disk is full or
-    /// somebody holds a lock. At the end of the process it is tried for as long as the drain lasts.
-    async fn store(&self, batch: Batch) {
-        self.health.storing(Some(clock::now()));
-        let mut pause = RETRY_FIRST;
-        loop {
-            let started = clock::now();
-            let result = self.database.store(&batch.messages).await;
-            let now = clock::now();
-            self.health
-                .events
-                .tried(now.saturating_duration_since(started));
-            let error = match result {
-                Ok(report) => {
-                    self.health.storing(None);
-                    return self.report(&batch, &report, now);
-                }
-                Err(error) => error,
-            };
-            self.health
-                .events
-                .store_failed(batch.messages.len(), &error, now);
-            let longest = match self.stop.since() {
-                Some(since) if now >= since + GIVE_UP_AFTER => {
-                    return self.health.events.left_unstored(batch.messages.len());
-                }
-                Some(_) => RETRY_LONGEST_AT_END,
-                None => RETRY_LONGEST,
-            };
-            pause = (pause * 2).min(longest);
-            tokio::time::sleep(pause).await;
-        }
-    }
-
-    fn report(&self, batch: &Batch, report: &StoreReport, now: Instant) {
-        let lag = batch
-            .since
-            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        // Each reading is counted once, but that `late` ones are among the stored.
-        let stored = Stored {
-            size: batch.messages.len(),
-            stored: report.stored,
-            duplicates: report.duplicates,
-            late: report.late,
-            moved: report.moved,
-            closed_gaps: report.closed_gaps,
-        };
-        let events = &self.health.events;
-        events.stored(&stored, lag, now);
-        events.heard(&batch.messages, clock::utc(), now);
-        events.quarantine(report.quarantine_size, report.quarantine_dropped, now);
-        for conflict in &report.conflicts {
-            let IdentityConflict {
-                observer,
-                epoch,
-                rival_epoch,
-            } = conflict;
-            events.identity_conflict(observer, *epoch, *rival_epoch, now);
-        }
-        for (index, refusal) in &report.refused {
-            let message: Option<&Received> = batch.messages.get(*index);
-            let resource = message.map_or("", |message| message.resource_id.as_str());
-            events.row_refused(
-                refusal.as_str(),
-                &format!("{refusal} (resource {resource:?})"),
-                now,
-            );
-        }
-    }
-}
-
-struct CollectorHealth {
-    events: Arc<CollectorEvents>,
-    /// Since when one and the same batch is being stored.
+/// What `/healthz` and `/metrics` show, and what storing tells them.
+pub(super) struct CollectorHealth {
+    pub(super) events: Arc<CollectorEvents>,
+    /// Since when nothing was stored although something is being tried.
     storing_since: Mutex<Option<Instant>>,
-    /// The hand-off to the writer, which it ends with its last real sender.
-    queue: WeakSender<Arrived>,
+    intake: intake::Gauge,
     usage: UsageReader,
 }
 
 impl CollectorHealth {
-    fn storing(&self, since: Option<Instant>) {
-        *self
-            .storing_since
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = since;
+    /// Something is to be stored from now on.
+    pub(super) fn storing(&self) {
+        self.since().get_or_insert_with(clock::now);
     }
 
-    /// Messages that wait to be stored.
-    fn waiting(&self) -> usize {
-        let queue = self.queue.upgrade();
-        queue.map_or(0, |queue| queue.max_capacity() - queue.capacity())
+    /// It is stored.
+    pub(super) fn stored(&self) {
+        *self.since() = None;
+    }
+
+    fn since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.storing_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Health for CollectorHealth {
     fn stuck(&self) -> Vec<String> {
-        let since = *self
-            .storing_since
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let since = *self.since();
         let trying = since.map(|since| clock::now().saturating_duration_since(since));
         let too_long = trying.filter(|trying| *trying >= TROUBLE_AFTER);
         too_long
@@ -402,6 +308,6 @@ impl Health for CollectorHealth {
     fn metrics(&self, is_ready: bool) -> String {
         let usage = self.usage.read();
         self.events
-            .render(self.waiting(), is_ready, &usage, clock::now())
+            .render(self.intake.waiting(), is_ready, &usage, clock::now())
     }
 }

@@ -44,6 +44,8 @@ pub mod standalone;
 #[cfg(feature = "decider")]
 pub mod status;
 mod stop;
+#[cfg(feature = "collector")]
+mod storing;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod systemd;
 #[cfg(any(feature = "agent", feature = "collector"))]

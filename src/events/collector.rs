@@ -25,7 +25,7 @@ const UDP: &str = "udp";
 /// What storing makes of a reading.
 const RESULTS: [&str; 4] = ["stored", "duplicate", "late", "refused"];
 /// Why accepted messages are dropped.
-const DROPS: [&str; 2] = ["queue_full", "shutdown"];
+const DROPS: [&str; 3] = ["queue_full", "state_lost", "shutdown"];
 
 /// What a batch that was committed came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -92,6 +92,7 @@ pub struct CollectorEvents {
     quarantine_dropped: IntCounter,
     conflicts: IntGauge,
     moved: IntCounter,
+    moved_ahead: IntCounter,
     closed_gaps: IntCounter,
     store_errors: IntCounter,
     batch_size: Histogram,
@@ -154,6 +155,10 @@ impl CollectorEvents {
             quarantine_dropped: metrics.counter("quarantine_dropped_total", "Messages that are not kept aside any more, or never were, because the quarantine was full or refused them")?,
             conflicts: metrics.gauge("identity_conflicts", "Observers whose name two agents used within the last minute")?,
             moved: metrics.counter("states_moved_total", "Times that a reading became the newest of its meter and resource")?,
+            moved_ahead: metrics.counter(
+                "states_moved_ahead_total",
+                "States that moved ahead of the history of their readings, because that had to wait",
+            )?,
             closed_gaps: metrics.counter(
                 "gaps_closed_total",
                 "Gaps in an observer's sequence that were closed because there were too many: what still comes there counts as duplicate",
@@ -291,19 +296,38 @@ impl CollectorEvents {
         }
     }
 
-    /// The writer is behind and its queue is full.
-    pub fn queue_full(&self, messages: usize, now: Instant) {
-        self.dropped
-            .with_label_values(&["queue_full"])
-            .inc_by(count(messages));
+    /// The writer is behind and its queue is full: of so many messages the history is lost, of so
+    /// many more the state as well.
+    pub fn queue_full(&self, messages: usize, states: usize, now: Instant) {
+        for (reason, lost) in [("queue_full", messages), ("state_lost", states)] {
+            self.dropped
+                .with_label_values(&[reason])
+                .inc_by(count(lost));
+        }
         lock(&self.readiness).queue_full(now);
         if let Some(kept_back) = self.admit("queue_full", now) {
             tracing::warn!(
                 messages,
+                states,
                 kept_back,
                 "messages dropped: the database can't keep up and the queue is full"
             );
         }
+    }
+
+    /// So many states moved ahead of the history of their readings.
+    pub fn states_stored(&self, readings: usize, moved: u64, now: Instant) {
+        tracing::debug!(readings, moved, "states stored ahead of their history");
+        self.moved.inc_by(moved);
+        self.moved_ahead.inc_by(moved);
+        lock(&self.readiness).stored(Ok(()), now);
+    }
+
+    /// States of readings whose history is lost can't be stored, or found no room again.
+    pub fn states_lost(&self, states: usize) {
+        self.dropped
+            .with_label_values(&["state_lost"])
+            .inc_by(count(states));
     }
 
     /// Receiving failed in a way that may pass.
@@ -346,7 +370,12 @@ impl CollectorEvents {
 
     /// These readings were stored, at `wall` by our clock. Who was heard is told by how many, never by
     /// name.
-    pub fn heard(&self, messages: &[Received], wall: UtcTime, now: Instant) {
+    pub fn heard<'m>(
+        &self,
+        messages: impl IntoIterator<Item = &'m Received>,
+        wall: UtcTime,
+        now: Instant,
+    ) {
         let mut observers = lock(&self.heard);
         for message in messages {
             if let (Some(identity), Some(observed)) = (&message.identity, message.timestamp) {

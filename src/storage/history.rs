@@ -2,6 +2,7 @@
 //! rows that it needs and that aren't there yet.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::error::StoreError;
 use super::link::{ask, read, run, write};
@@ -22,7 +23,7 @@ impl Pass<'_> {
             .collect::<Result<_, StoreError>>()?;
         let lines: Vec<_> = new.iter().zip(ids).collect();
         let (moment, text) = (self.dialect.moment, self.dialect.text);
-        let recorded_at = moment(UtcTime::from_unix_micros(self.now));
+        let recorded_at: Arc<str> = moment(UtcTime::from_unix_micros(self.now)).into();
         let samples = statements(&sql::PUT_SAMPLES, &lines, |binds, (row, ids)| {
             let (meter_id, resource_id) = *ids;
             let received = row.received;
@@ -31,7 +32,7 @@ impl Pass<'_> {
                 .put(resource_id)
                 .put(received.volume)
                 .put(received.timestamp.map(moment))
-                .put(recorded_at.as_str())
+                .put(&recorded_at)
                 .put(text(&received.signature))
                 .put(text(&received.message_id));
         });
@@ -75,7 +76,7 @@ impl Pass<'_> {
         let mut unknown: HashMap<&ResourceKey, &Row<'_>> = HashMap::new();
         for row in new {
             if self.known_resource(&row.resource).is_none() {
-                unknown.entry(&row.resource).or_insert(row);
+                unknown.entry(&*row.resource).or_insert(row);
             }
         }
         let mut unknown: Vec<&Row<'_>> = unknown.into_values().collect();
@@ -88,12 +89,12 @@ impl Pass<'_> {
         let found: Vec<(i64, i64)> = read(self.session, asked, "looking for resources").await?;
         for (n, id) in found {
             if let Some(row) = nth(&unknown, n) {
-                self.learned.resources.insert(row.resource.clone(), id);
+                self.learned.resources.insert(Arc::clone(&row.resource), id);
             }
         }
         let missing: Vec<&Row<'_>> = unknown
             .into_iter()
-            .filter(|row| !self.learned.resources.contains_key(&row.resource))
+            .filter(|row| !self.learned.resources.contains_key(&*row.resource))
             .collect();
         self.put_resources(&missing).await
     }
@@ -107,7 +108,7 @@ impl Pass<'_> {
                 project_id,
                 source,
                 metadata_md5: _,
-            } = &row.resource;
+            } = &*row.resource;
             let text = self.dialect.text;
             let binds = vec![
                 text(resource_id).into(),
@@ -119,7 +120,7 @@ impl Pass<'_> {
             ];
             let put = run(self.session, sql::PUT_RESOURCE, binds, "storing a resource").await?;
             let id = put.last_id;
-            self.learned.resources.insert(row.resource.clone(), id);
+            self.learned.resources.insert(Arc::clone(&row.resource), id);
             metadata.add(id, row);
         }
         for lines in metadata.statements(self.dialect) {

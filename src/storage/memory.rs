@@ -1,9 +1,12 @@
 //! Pure. What the writer remembers from batch to batch, so that it needn't ask the database again.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::identity::Life;
+use super::plan::{Held, StateKey};
 use super::rows::ResourceKey;
+use super::seen::SeqSet;
 use crate::model::ReceivedMeter;
 
 /// How many ids of meters are kept in memory. When it is full it is emptied, which costs a query
@@ -22,6 +25,15 @@ const MAX_KNOWN_PATHS: usize = 65_536;
 /// emptied, as above.
 const MAX_CACHED_LIVES: usize = 65_536;
 
+/// How many states are known by what they show, at about 300 bytes each: as many as resources. When
+/// it is full it is emptied, which costs a query for each state that moves again.
+const MAX_CACHED_STATES: usize = 65_536;
+
+/// How many runs of sequence numbers are known, at 16 bytes each: a thousand observers that lose
+/// every fourth reading for hours, or a fleet of any size that loses none. When it is full it is
+/// emptied, as above.
+const MAX_CACHED_RUNS: usize = 1 << 20;
+
 /// What needn't be asked again, as long as nobody else writes into the database: an expirer deletes
 /// resources without samples, and SQLite gives the same id again.
 #[derive(Debug, Default)]
@@ -29,18 +41,60 @@ pub(crate) struct Memory {
     /// Ids of meters.
     pub(crate) meters: HashMap<ReceivedMeter, i64>,
     /// Ids of resources.
-    pub(crate) resources: HashMap<ResourceKey, i64>,
+    pub(crate) resources: HashMap<Arc<ResourceKey>, i64>,
     /// Pairs of observer and path that have a row.
     pub(crate) paths: HashSet<(String, String)>,
     /// The newest lives of observers that have a row.
     pub(crate) lives: HashMap<String, Life>,
     /// How many messages are in quarantine has been counted.
     pub(crate) knows_quarantine: bool,
+    observers: HashMap<String, Observer>,
+    runs: usize,
+    states: usize,
+}
+
+/// What is known of one observer: what was seen by epoch, what its states show by meter and resource.
+#[derive(Debug, Default)]
+struct Observer {
+    windows: HashMap<i64, SeqSet>,
+    states: HashMap<String, HashMap<String, Held>>,
+}
+
+/// What a batch learns, to be remembered once it is committed.
+#[derive(Debug, Default)]
+pub(crate) struct Learned {
+    /// Ids of meters.
+    pub(crate) meters: HashMap<ReceivedMeter, i64>,
+    /// Ids of resources.
+    pub(crate) resources: HashMap<Arc<ResourceKey>, i64>,
+    /// Pairs of observer and path that have a row now.
+    pub(crate) paths: HashSet<(String, String)>,
+    /// The newest lives of observers that have a row now.
+    pub(crate) lives: HashMap<String, Life>,
+    /// How many messages are in quarantine has been counted.
+    pub(crate) knows_quarantine: bool,
+    /// What was seen by observer and epoch.
+    pub(crate) windows: Vec<(String, i64, SeqSet)>,
+    /// Observers some of whose epochs were forgotten.
+    pub(crate) restarted: Vec<String>,
+    /// What states show: observer, meter, resource.
+    pub(crate) states: Vec<([String; 3], Held)>,
 }
 
 impl Memory {
+    /// What was seen of an epoch.
+    pub(crate) fn window(&self, observer: &str, epoch: i64) -> Option<&SeqSet> {
+        self.observers.get(observer)?.windows.get(&epoch)
+    }
+
+    /// What a state shows.
+    pub(crate) fn state(&self, key: StateKey<'_>) -> Option<&Held> {
+        let observer = self.observers.get(key.observer)?;
+        observer.states.get(key.meter)?.get(key.resource_id)
+    }
+
     /// Adds what a batch has learned, once it is committed.
-    pub(crate) fn take_in(&mut self, learned: Memory) {
+    pub(crate) fn take_in(&mut self, learned: Learned) {
         if self.meters.len() + learned.meters.len() > MAX_CACHED_METERS {
             self.meters.clear();
         }
@@ -58,5 +112,44 @@ impl Memory {
         self.paths.extend(learned.paths);
         self.lives.extend(learned.lives);
         self.knows_quarantine |= learned.knows_quarantine;
+        let runs: usize = learned.windows.iter().map(|(.., seen)| seen.weight()).sum();
+        if self.runs + runs > MAX_CACHED_RUNS
+            || self.states + learned.states.len() > MAX_CACHED_STATES
+        {
+            self.observers.clear();
+            (self.runs, self.states) = (0, 0);
+        }
+        for (observer, epoch, seen) in learned.windows {
+            self.remember_window(observer, epoch, seen);
+        }
+        for observer in learned.restarted {
+            self.forget_windows(&observer);
+        }
+        for (key, held) in learned.states {
+            self.remember_state(key, held);
+        }
+    }
+
+    fn remember_window(&mut self, observer: String, epoch: i64, seen: SeqSet) {
+        self.runs += seen.weight();
+        let windows = &mut self.observers.entry(observer).or_default().windows;
+        if let Some(before) = windows.insert(epoch, seen) {
+            self.runs -= before.weight();
+        }
+    }
+
+    fn forget_windows(&mut self, observer: &str) {
+        if let Some(observer) = self.observers.get_mut(observer) {
+            let gone = observer.windows.drain().map(|(_, seen)| seen.weight());
+            self.runs -= gone.sum::<usize>();
+        }
+    }
+
+    fn remember_state(&mut self, [observer, meter, resource_id]: [String; 3], held: Held) {
+        let states = &mut self.observers.entry(observer).or_default().states;
+        let of_meter = states.entry(meter).or_default();
+        if of_meter.insert(resource_id, held).is_none() {
+            self.states += 1;
+        }
     }
 }

@@ -11,7 +11,9 @@
 //!                        state
 //! ```
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::rows::{Order, Ours, Row, RowRefusal};
 use super::seen::{MAX_GAPS, SeqSet};
@@ -60,6 +62,18 @@ pub(crate) fn sort_out<'a>(
     sorted
 }
 
+/// Of numbered rows those that were not seen before; nothing is marked as seen.
+pub(crate) fn unseen<'a>(rows: Vec<Row<'a>>, windows: &Windows<'_>) -> Vec<Row<'a>> {
+    let is_unseen = |row: &Row<'_>| {
+        let ours = row.ours?;
+        let window = windows.get(&(ours.observer, ours.order.epoch))?.as_ref()?;
+        Some(!window.has(ours.order.seq.unsigned_abs()))
+    };
+    rows.into_iter()
+        .filter(|row| is_unseen(row) == Some(true))
+        .collect()
+}
+
 /// Closes the oldest gaps of each window; returns how many.
 pub(crate) fn close_gaps(windows: &mut Windows<'_>) -> usize {
     windows
@@ -102,7 +116,7 @@ pub(crate) struct Held {
     /// The reading that it shows.
     pub(crate) order: Order,
     /// The paths by which that reading was heard.
-    pub(crate) paths: BTreeSet<String>,
+    pub(crate) paths: Arc<BTreeSet<String>>,
 }
 
 /// A row of `ha_state` to be written.
@@ -113,7 +127,7 @@ pub(crate) struct StateWrite<'r, 'a> {
     /// What makes that message one of ours.
     pub(crate) ours: Ours<'a>,
     /// The paths by which it was heard so far.
-    pub(crate) paths: BTreeSet<String>,
+    pub(crate) paths: Arc<BTreeSet<String>>,
 }
 
 /// What a batch does to states.
@@ -138,8 +152,11 @@ pub(crate) fn plan_states<'r, 'a>(
         .map(|(key, held)| (key, Slot::new(held)))
         .collect();
     for (row, ours, key) in of_ours(&sorted.new) {
-        if !slots.entry(key).or_default().offer(row, ours) {
-            plan.late += 1;
+        match slots.entry(key).or_default().offer(row, ours) {
+            Offered::Newest => {}
+            // The state was stored ahead of the history.
+            Offered::Shown => slots.entry(key).or_default().hear_again(row, ours),
+            Offered::Late => plan.late += 1,
         }
     }
     for (row, ours, key) in of_ours(&sorted.duplicates) {
@@ -170,11 +187,22 @@ fn of_ours<'r, 'a>(
         .filter_map(|row| Some((row, row.ours?, StateKey::of(row)?)))
 }
 
+/// What a reading is to its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Offered {
+    /// The newest so far.
+    Newest,
+    /// The very one that it shows.
+    Shown,
+    /// An older one.
+    Late,
+}
+
 /// One state while a batch passes by.
 #[derive(Debug, Default)]
 struct Slot<'r, 'a> {
     order: Option<Order>,
-    paths: BTreeSet<String>,
+    paths: Arc<BTreeSet<String>>,
     moved_by: Option<(&'r Row<'a>, Ours<'a>)>,
     heard_by: Option<(&'r Row<'a>, Ours<'a>)>,
 }
@@ -192,14 +220,17 @@ impl<'r, 'a> Slot<'r, 'a> {
     }
 
     /// Takes a new reading if it is newer than what is held.
-    fn offer(&mut self, row: &'r Row<'a>, ours: Ours<'a>) -> bool {
-        if self.order >= Some(ours.order) {
-            return false;
+    fn offer(&mut self, row: &'r Row<'a>, ours: Ours<'a>) -> Offered {
+        match self.order.cmp(&Some(ours.order)) {
+            Ordering::Less => {
+                self.order = Some(ours.order);
+                self.heard_only_by(row.received.path.as_ref());
+                self.moved_by = Some((row, ours));
+                Offered::Newest
+            }
+            Ordering::Equal => Offered::Shown,
+            Ordering::Greater => Offered::Late,
         }
-        self.order = Some(ours.order);
-        self.paths = row.received.path.iter().cloned().collect();
-        self.moved_by = Some((row, ours));
-        true
     }
 
     /// Takes the path of a duplicate of the very reading that is held.
@@ -208,9 +239,17 @@ impl<'r, 'a> Slot<'r, 'a> {
             return;
         }
         if let Some(path) = &row.received.path
-            && self.paths.insert(path.clone())
+            && !self.paths.contains(path)
         {
+            Arc::make_mut(&mut self.paths).insert(path.clone());
             self.heard_by = Some((row, ours));
+        }
+    }
+
+    /// Begins the paths anew. Mostly they are the same as before, and are kept.
+    fn heard_only_by(&mut self, path: Option<&String>) {
+        if !self.paths.iter().eq(path) {
+            self.paths = Arc::new(path.into_iter().cloned().collect());
         }
     }
 

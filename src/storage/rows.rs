@@ -1,6 +1,9 @@
 //! Pure. What one received message becomes in the tables: Ceilometer's `meter`, `resource`,
 //! `sample` and `metadata_*` as its own collector would fill them, and what our tables need beside.
 
+use std::borrow::Borrow;
+use std::sync::Arc;
+
 use md5::{Digest, Md5};
 
 use super::json::{self, NonFinite};
@@ -100,9 +103,53 @@ pub(crate) struct Row<'a> {
     /// What makes it one of ours; None for a plain Ceilometer sender's.
     pub(crate) ours: Option<Ours<'a>>,
     /// Its row in `resource`.
-    pub(crate) resource: ResourceKey,
+    pub(crate) resource: Arc<ResourceKey>,
     /// `resource.resource_metadata`; None where the sender's was Python's None.
-    pub(crate) metadata_json: Option<String>,
+    pub(crate) metadata_json: Option<Arc<str>>,
+}
+
+/// The rows of a batch, and by index what can't be one.
+pub(crate) type Rows<'a> = (Vec<Row<'a>>, Vec<(usize, RowRefusal)>);
+
+/// What a batch's rows need that costs time to work out, made before the database is asked.
+#[derive(Debug)]
+pub struct Prepared {
+    messages: Vec<Arc<Received>>,
+    lines: Vec<Result<Line, RowRefusal>>,
+}
+
+/// The part of a row that is worked out from its message alone.
+#[derive(Debug, Clone)]
+struct Line {
+    resource: Arc<ResourceKey>,
+    metadata_json: Option<Arc<str>>,
+}
+
+impl Prepared {
+    /// Checks messages and works their rows out. Takes some microseconds for each.
+    pub fn new(messages: Vec<Arc<Received>>) -> Self {
+        let lines = messages.iter().map(|message| line_of(message)).collect();
+        Prepared { messages, lines }
+    }
+
+    /// The messages.
+    pub fn messages(&self) -> &[Arc<Received>] {
+        &self.messages
+    }
+
+    /// The rows, and by index what can't be one.
+    pub(crate) fn rows(&self) -> Rows<'_> {
+        sort(
+            self.messages
+                .iter()
+                .zip(&self.lines)
+                .enumerate()
+                .map(|(index, (received, line))| {
+                    let row = line.clone().and_then(|line| row_of(index, received, line));
+                    (index, row)
+                }),
+        )
+    }
 }
 
 /// The part of a message that state is made of, checked to be storable.
@@ -179,11 +226,19 @@ pub(crate) enum MetadataValue {
 }
 
 /// The rows of a batch, and by index what can't be one.
-pub(crate) fn rows_of(batch: &[Received]) -> (Vec<Row<'_>>, Vec<(usize, RowRefusal)>) {
-    let mut rows = Vec::with_capacity(batch.len());
+pub(crate) fn rows_of<M: Borrow<Received>>(batch: &[M]) -> Rows<'_> {
+    sort(batch.iter().enumerate().map(|(index, received)| {
+        let received = received.borrow();
+        let row = line_of(received).and_then(|line| row_of(index, received, line));
+        (index, row)
+    }))
+}
+
+fn sort<'a>(all: impl Iterator<Item = (usize, Result<Row<'a>, RowRefusal>)>) -> Rows<'a> {
+    let mut rows = Vec::with_capacity(all.size_hint().0);
     let mut refused = Vec::new();
-    for (index, received) in batch.iter().enumerate() {
-        match row_of(index, received) {
+    for (index, row) in all {
+        match row {
             Ok(row) => rows.push(row),
             Err(refusal) => refused.push((index, refusal)),
         }
@@ -226,7 +281,17 @@ pub(crate) fn flatten(metadata: &Value) -> Vec<MetadataRow> {
     rows
 }
 
-fn row_of(index: usize, received: &Received) -> Result<Row<'_>, RowRefusal> {
+fn row_of(index: usize, received: &Received, line: Line) -> Result<Row<'_>, RowRefusal> {
+    Ok(Row {
+        index,
+        received,
+        ours: ours_of(received)?,
+        resource: line.resource,
+        metadata_json: line.metadata_json,
+    })
+}
+
+fn line_of(received: &Received) -> Result<Line, RowRefusal> {
     check_texts(received)?;
     if received.timestamp.is_some_and(|at| !in_calendar(at)) {
         return Err(RowRefusal::TimestampOutOfRange);
@@ -241,18 +306,17 @@ fn row_of(index: usize, received: &Received) -> Result<Row<'_>, RowRefusal> {
     if metadata_json.len() > MAX_TEXT && longest_key(0, &received.metadata) > MAX_TEXT {
         return Err(RowRefusal::MetadataKeyTooLong);
     }
-    Ok(Row {
-        index,
-        received,
-        ours: ours_of(received)?,
-        resource: ResourceKey {
-            resource_id: received.resource_id.clone(),
-            user_id: received.user_id.clone(),
-            project_id: received.project_id.clone(),
-            source: received.source.clone(),
-            metadata_md5: Md5::digest(&metadata_json).into(),
-        },
-        metadata_json: (received.metadata != Value::Null).then_some(metadata_json),
+    let resource = ResourceKey {
+        resource_id: received.resource_id.clone(),
+        user_id: received.user_id.clone(),
+        project_id: received.project_id.clone(),
+        source: received.source.clone(),
+        metadata_md5: Md5::digest(&metadata_json).into(),
+    };
+    let metadata_json = (received.metadata != Value::Null).then(|| metadata_json.into());
+    Ok(Line {
+        resource: Arc::new(resource),
+        metadata_json,
     })
 }
 
@@ -346,7 +410,8 @@ fn check_value(value: &Value, depth: usize, budget: &mut usize) -> Result<(), Ro
     }
 }
 
-fn is_finite(value: &Value) -> bool {
+/// Whether no number in it is NaN or infinite.
+pub(crate) fn is_finite(value: &Value) -> bool {
     match value {
         Value::Float(number) => number.is_finite(),
         Value::List(items) => items.iter().all(is_finite),
@@ -439,6 +504,11 @@ mod tests {
         }
     }
 
+    fn taken(received: &Received) -> Result<(), RowRefusal> {
+        let line = line_of(received)?;
+        row_of(0, received, line).map(|_| ())
+    }
+
     fn nested(levels: usize) -> Value {
         (0..levels).fold(Value::Null, |inner, level| {
             if level % 2 == 0 {
@@ -495,16 +565,11 @@ mod tests {
                 )]);
             }),
         ];
-        assert!(row_of(0, &reading()).is_ok());
+        assert!(taken(&reading()).is_ok());
         for (refusal, spoil) in causes {
             let mut spoiled = reading();
             spoil(&mut spoiled);
-            assert_eq!(
-                row_of(0, &spoiled).map(|_| ()),
-                Err(refusal),
-                "{}",
-                refusal.words()
-            );
+            assert_eq!(taken(&spoiled), Err(refusal), "{}", refusal.words());
         }
     }
 
@@ -515,7 +580,7 @@ mod tests {
         widest.timestamp = Some(UtcTime::from_unix_micros(LAST_MICROS));
         widest.identity.as_mut().unwrap().seq = i64::MAX.unsigned_abs();
         widest.metadata = Value::Map(vec![("k".into(), nested(MAX_METADATA_DEPTH - 1))]);
-        assert!(row_of(0, &widest).is_ok());
+        assert!(taken(&widest).is_ok());
     }
 
     #[test]
@@ -527,7 +592,7 @@ mod tests {
                 timestamp: None,
                 ..reading()
             };
-            assert!(row_of(0, &old).is_ok(), "{volume:?}");
+            assert!(taken(&old).is_ok(), "{volume:?}");
         }
     }
 

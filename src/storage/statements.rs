@@ -19,6 +19,7 @@ impl<'v> Binds<'v> {
     fn bytes(&self) -> usize {
         let bytes = |bind: &Bind<'_>| match bind {
             Bind::Text(text) => text.len(),
+            Bind::Shared(text) => text.len(),
             Bind::Bytes(bytes) => bytes.len(),
             Bind::Null | Bind::Int(_) | Bind::Real(_) => 0,
         };

@@ -1,29 +1,31 @@
 //! Storing a batch: one transaction that reads what was seen, asks `plan` what that makes
 //! of the batch, and writes it.
 
+use std::borrow::Borrow;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
-use super::engine::{Access, Session, Standing, Target};
+use super::engine::{Access, Bind, Session, Standing, Target};
 use super::error::{StoreError, during, is_about_a_missing_row, is_about_data};
 use super::json::{self, NonFinite};
 use super::link::{Link, ask, now, read, run, write};
-use super::memory::Memory;
+use super::memory::{Learned, Memory};
 use super::observers::IdentityConflict;
 use super::parts::{Part, Parts};
 use super::plan::{self, Held, MAX_PATHS, Sorted, StateKey, StatePlan, StateWrite, Windows};
 use super::quarantine;
 use super::refused::Refused;
 use super::retention::{self, Task};
-use super::rows::{self, Order, Row, RowRefusal};
+use super::rows::{self, Order, Row, RowRefusal, Rows};
 use super::seen::SeqSet;
 use super::sql::{self, Dialect};
 use super::statements::{Binds, nth, numbered, statements};
 use super::sweep::Swept;
 use crate::events::Chain;
-use crate::model::Received;
+use crate::model::{Received, Value};
 
 /// How well the origin of a reading is proven: by the secret that the whole fleet shares.
 const QUALITY_SHARED_SECRET: &str = "shared_secret";
@@ -113,14 +115,19 @@ impl Writer {
         })
     }
 
-    /// Stores a batch in one transaction; in several where the engine refuses the data of single
-    /// rows, so that each of these costs itself alone.
-    pub(crate) async fn store(&mut self, batch: &[Received]) -> Result<StoreReport, StoreError> {
+    /// Stores a batch, whose rows are given, in one transaction; in several where the engine refuses
+    /// the data of single rows, so that each of these costs itself alone.
+    pub(crate) async fn store<M: Borrow<Received> + Sync>(
+        &mut self,
+        batch: &[M],
+        rows: Rows<'_>,
+    ) -> Result<StoreReport, StoreError> {
         let mut report = StoreReport::default();
+        let mut rows = Some(rows);
         let mut parts = Parts::of(batch.len());
         while let Some(part) = parts.take() {
             let first = part.range.start;
-            let error = match self.store_part(batch, &part).await {
+            let error = match self.store_part(batch, &part, rows.take()).await {
                 Ok(stored) => {
                     report.add(stored, first);
                     continue;
@@ -138,30 +145,44 @@ impl Writer {
         Ok(report)
     }
 
-    async fn store_part(
+    /// Stores a part of a batch; its rows are worked out unless they are given.
+    async fn store_part<M: Borrow<Received> + Sync>(
         &mut self,
-        batch: &[Received],
+        batch: &[M],
         part: &Part,
+        rows: Option<Rows<'_>>,
     ) -> Result<StoreReport, StoreError> {
         let messages = batch.get(part.range.clone()).unwrap_or_default();
         if messages.is_empty() {
             return Ok(StoreReport::default());
         }
-        let (rows, refused) = match &part.condemned {
-            None => rows::rows_of(messages),
-            Some(_) => (Vec::new(), vec![(0, RowRefusal::DatabaseRefused)]),
+        let (rows, refused) = match (&part.condemned, rows) {
+            (Some(_), _) => (Vec::new(), vec![(0, RowRefusal::DatabaseRefused)]),
+            (None, Some(rows)) => rows,
+            (None, None) => rows::rows_of(messages),
         };
         let report = StoreReport {
             refused,
             ..StoreReport::default()
         };
-        let (mut session, is_known) = self.link.take().await?;
-        if !is_known {
-            self.memory = Memory::default();
-        }
+        let mut session = self.session().await?;
         let words = part.condemned.as_deref();
         let messages = Messages { messages, words };
         let result = store_rows(&mut *session, &mut self.memory, rows, report, messages).await;
+        self.link.put_back(session, result).await
+    }
+
+    /// Moves the states of these rows in a transaction of its own, ahead of their history; returns how
+    /// many moved.
+    ///
+    /// No row is marked as seen, so each may still come as history, and then finds its state done. One
+    /// that was seen already is left out: it would bring back a host that was forgotten.
+    pub(crate) async fn store_states(&mut self, rows: Vec<Row<'_>>) -> Result<u64, StoreError> {
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        let mut session = self.session().await?;
+        let result = show_rows(&mut *session, &mut self.memory, rows).await;
         self.link.put_back(session, result).await
     }
 
@@ -173,7 +194,7 @@ impl Writer {
         )
             -> Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 's>>,
     ) -> Result<T, StoreError> {
-        let (mut session, _) = self.link.take().await?;
+        let mut session = self.session().await?;
         // Others' writes are noticed by the session itself; our own aren't.
         self.memory = Memory::default();
         let result = work(&mut *session).await;
@@ -182,12 +203,17 @@ impl Writer {
 
     /// Deletes what retention found, in a transaction of its own.
     pub(crate) async fn sweep(&mut self, task: &Task) -> Result<Swept, StoreError> {
-        let (mut session, is_known) = self.link.take().await?;
+        let mut session = self.session().await?;
+        let result = sweep_rows(&mut *session, &mut self.memory, task).await;
+        self.link.put_back(session, result).await
+    }
+
+    async fn session(&mut self) -> Result<Box<dyn Session>, StoreError> {
+        let (session, is_known) = self.link.take().await?;
         if !is_known {
             self.memory = Memory::default();
         }
-        let result = sweep_rows(&mut *session, &mut self.memory, task).await;
-        self.link.put_back(session, result).await
+        Ok(session)
     }
 
     /// Closes the connection.
@@ -217,36 +243,63 @@ async fn sweep_rows(
     Ok(swept)
 }
 
-async fn store_rows(
+async fn store_rows<M: Borrow<Received> + Sync>(
     session: &mut dyn Session,
     memory: &mut Memory,
     rows: Vec<Row<'_>>,
     mut report: StoreReport,
-    messages: Messages<'_>,
+    messages: Messages<'_, M>,
 ) -> Result<StoreReport, StoreError> {
-    let standing = session
-        .begin_write()
-        .await
-        .map_err(during("beginning to store a batch"))?;
-    if standing == Standing::OthersWrote {
-        *memory = Memory::default();
-    }
     let mut pass = Pass::begin(&mut *session, memory).await?;
     pass.store(rows, &mut report).await?;
     pass.put_aside(messages, &mut report).await?;
     let learned = pass.learned;
+    commit(session, memory, learned).await?;
+    Ok(report)
+}
+
+async fn show_rows(
+    session: &mut dyn Session,
+    memory: &mut Memory,
+    rows: Vec<Row<'_>>,
+) -> Result<u64, StoreError> {
+    let mut pass = Pass::begin(&mut *session, memory).await?;
+    let rows = storable(rows, pass.dialect, &mut Vec::new());
+    let windows = pass.windows(&rows).await?;
+    let sorted = Sorted {
+        new: plan::unseen(rows, &windows),
+        ..Sorted::default()
+    };
+    let moved = pass.show(&sorted).await?.moved;
+    let learned = pass.learned;
+    commit(session, memory, learned).await?;
+    Ok(moved)
+}
+
+async fn commit(
+    session: &mut dyn Session,
+    memory: &mut Memory,
+    learned: Learned,
+) -> Result<(), StoreError> {
     session
         .commit()
         .await
         .map_err(during("committing a batch"))?;
-    // Only now is it certain that the ids exist.
+    // Only now is it certain that what was learned is so.
     memory.take_in(learned);
-    Ok(report)
+    Ok(())
+}
+
+/// What became of a batch's states.
+struct Shown {
+    moved: u64,
+    late: usize,
+    conflicts: Vec<IdentityConflict>,
 }
 
 /// The messages that rows were made of, and what the engine says of the only one where it refuses it.
-struct Messages<'a> {
-    messages: &'a [Received],
+struct Messages<'a, M> {
+    messages: &'a [M],
     words: Option<&'a str>,
 }
 
@@ -261,20 +314,30 @@ pub(crate) struct Pass<'t> {
     /// What earlier batches learned.
     pub(crate) memory: &'t Memory,
     /// What this one learns.
-    pub(crate) learned: Memory,
+    pub(crate) learned: Learned,
     /// Observers that the batch brings a further epoch of.
     restarted: BTreeSet<String>,
 }
 
 impl<'t> Pass<'t> {
-    async fn begin(session: &'t mut dyn Session, memory: &'t Memory) -> Result<Self, StoreError> {
+    async fn begin(
+        session: &'t mut dyn Session,
+        memory: &'t mut Memory,
+    ) -> Result<Self, StoreError> {
+        let standing = session
+            .begin_write()
+            .await
+            .map_err(during("beginning to store a batch"))?;
+        if standing == Standing::OthersWrote {
+            *memory = Memory::default();
+        }
         let now = now(session).await?;
         Ok(Pass {
             dialect: session.dialect(),
             session,
             now,
             memory,
-            learned: Memory::default(),
+            learned: Learned::default(),
             restarted: BTreeSet::new(),
         })
     }
@@ -284,11 +347,7 @@ impl<'t> Pass<'t> {
         rows: Vec<Row<'_>>,
         report: &mut StoreReport,
     ) -> Result<(), StoreError> {
-        let rows = if self.dialect.holds_non_finite {
-            rows
-        } else {
-            rows::finite(rows, &mut report.refused)
-        };
+        let rows = storable(rows, self.dialect, &mut report.refused);
         let mut windows = self.windows(&rows).await?;
         let mut fresh = self.fresh_messages(&rows).await?;
         let sorted = plan::sort_out(rows, &mut windows, &mut fresh);
@@ -298,27 +357,41 @@ impl<'t> Pass<'t> {
         report.refused.extend_from_slice(&sorted.refused);
 
         self.put_samples(&sorted.new).await?;
-        let held = self.held_states(&sorted).await?;
-        let states = plan::plan_states(&sorted, held);
-        report.late = states.late;
-        report.moved = self.put_states(&states).await?;
-        report.conflicts = self.put_observers(&sorted).await?;
+        let shown = self.show(&sorted).await?;
+        report.late = shown.late;
+        report.moved = shown.moved;
+        report.conflicts = shown.conflicts;
         self.put_rounds(&sorted, &windows).await?;
-        self.put_paths(&sorted).await?;
-        self.put_windows(&sorted, &windows).await
+        self.put_windows(&sorted, windows).await
+    }
+
+    /// Moves states and observers, and remembers paths.
+    async fn show(&mut self, sorted: &Sorted<'_>) -> Result<Shown, StoreError> {
+        let held = self.held_states(sorted).await?;
+        let states = plan::plan_states(sorted, held);
+        let moved = self.put_states(&states).await?;
+        // Before paths, which only observers have that are there.
+        let conflicts = self.put_observers(sorted).await?;
+        self.put_paths(sorted).await?;
+        let late = states.late;
+        Ok(Shown {
+            moved,
+            late,
+            conflicts,
+        })
     }
 
     /// Puts into quarantine what was refused.
-    async fn put_aside(
+    async fn put_aside<M: Borrow<Received>>(
         &mut self,
-        Messages { messages, words }: Messages<'_>,
+        Messages { messages, words }: Messages<'_, M>,
         report: &mut StoreReport,
     ) -> Result<(), StoreError> {
         let refused = report.refused.iter();
         let refused: Vec<Refused<'_>> = refused
             .filter_map(|(index, reason)| {
                 Some(Refused {
-                    received: messages.get(*index)?,
+                    received: messages.get(*index)?.borrow(),
                     reason: *reason,
                     detail: words.unwrap_or(reason.words()).to_owned(),
                 })
@@ -340,14 +413,21 @@ impl<'t> Pass<'t> {
             .iter()
             .filter_map(|row| row.ours.map(|ours| (ours.observer, ours.order.epoch)))
             .collect();
-        let keys: Vec<_> = keys.into_iter().collect();
+        let mut windows = Windows::new();
+        let mut unknown = Vec::new();
+        for key in keys {
+            match self.memory.window(key.0, key.1) {
+                Some(seen) => drop(windows.insert(key, Some(seen.clone()))),
+                None => unknown.push(key),
+            }
+        }
+        let keys = unknown;
         let questions = numbered(&keys);
         let asked = statements(&self.dialect.seen, &questions, |binds, (n, key)| {
             let (observer, epoch) = **key;
             binds.put(*n).put(observer).put(epoch);
         });
         let found: Vec<(i64, Vec<u8>)> = read(self.session, asked, "reading what was seen").await?;
-        let mut windows = Windows::new();
         for (n, runs) in found {
             if let Some(&(observer, epoch)) = nth(&keys, n) {
                 let seen = SeqSet::decode(&runs).map_err(|_| StoreError::Damaged {
@@ -431,7 +511,13 @@ impl<'t> Pass<'t> {
             .filter_map(StateKey::of)
             .map(|key| (key, None))
             .collect();
-        let keys: Vec<StateKey<'a>> = held.keys().copied().collect();
+        let mut keys = Vec::new();
+        for (key, held) in &mut held {
+            match self.memory.state(*key) {
+                Some(known) => *held = Some(known.clone()),
+                None => keys.push(*key),
+            }
+        }
         let questions = numbered(&keys);
         let asked = statements(&self.dialect.states, &questions, |binds, (n, key)| {
             let StateKey {
@@ -450,6 +536,7 @@ impl<'t> Pass<'t> {
                     subject: format!("{} {} {}", key.observer, key.meter, key.resource_id),
                 })?;
                 let order = Order { epoch, seq };
+                let paths = Arc::new(paths);
                 held.insert(*key, Some(Held { order, paths }));
             }
         }
@@ -466,6 +553,8 @@ impl<'t> Pass<'t> {
             put_state(binds, write, now);
         });
         write(self.session, heard, "adding paths to states").await?;
+        let written = plan.moves.iter().chain(&plan.heard);
+        self.learned.states.extend(written.map(known));
         // Engines count differently what a statement did to a row, but in a transaction that nobody
         // writes beside all of these do what they were planned for.
         Ok(u64::try_from(plan.moves.len()).unwrap_or(u64::MAX))
@@ -497,7 +586,7 @@ impl<'t> Pass<'t> {
     async fn put_windows(
         &mut self,
         sorted: &Sorted<'_>,
-        windows: &Windows<'_>,
+        mut windows: Windows<'_>,
     ) -> Result<(), StoreError> {
         let changed: BTreeSet<(&str, i64)> = sorted
             .new
@@ -506,7 +595,7 @@ impl<'t> Pass<'t> {
             .collect();
         let lines: Vec<_> = changed
             .iter()
-            .filter_map(|key| Some((key, windows.get(key)?.as_ref()?)))
+            .filter_map(|key| Some((key, windows.remove(key)??)))
             .collect();
         let now = self.now;
         let puts = statements(&self.dialect.put_seen, &lines, |binds, (key, seen)| {
@@ -514,8 +603,14 @@ impl<'t> Pass<'t> {
             binds.put(observer).put(epoch).put(seen.encode()).put(now);
         });
         write(self.session, puts, "writing what was seen").await?;
+        let seen = lines.into_iter().map(|(key, seen)| {
+            let (observer, epoch) = *key;
+            (observer.to_owned(), epoch, seen)
+        });
+        self.learned.windows.extend(seen);
         for observer in std::mem::take(&mut self.restarted) {
             self.trim_epochs(&observer).await?;
+            self.learned.restarted.push(observer);
         }
         Ok(())
     }
@@ -545,6 +640,42 @@ impl<'t> Pass<'t> {
     }
 }
 
+/// A state's metadata: the text that `resource` has, unless that isn't what every reader of JSON
+/// understands, or no map.
+fn state_metadata<'v>(row: &'v Row<'_>) -> Bind<'v> {
+    match (&row.received.metadata, &row.metadata_json) {
+        (Value::Map(_), Some(text)) if rows::is_finite(&row.received.metadata) => text.into(),
+        (metadata, _) => {
+            let entries = metadata.as_map().unwrap_or_default();
+            json::write_map(entries, NonFinite::AsNull).into()
+        }
+    }
+}
+
+/// The rows that this engine can hold.
+fn storable<'a>(
+    rows: Vec<Row<'a>>,
+    dialect: &Dialect,
+    refused: &mut Vec<(usize, RowRefusal)>,
+) -> Vec<Row<'a>> {
+    if dialect.holds_non_finite {
+        rows
+    } else {
+        rows::finite(rows, refused)
+    }
+}
+
+fn known(write: &StateWrite<'_, '_>) -> ([String; 3], Held) {
+    let StateWrite { row, ours, paths } = write;
+    let received = row.received;
+    let key = [ours.observer, &received.meter.name, &received.resource_id];
+    let held = Held {
+        order: ours.order,
+        paths: Arc::clone(paths),
+    };
+    (key.map(str::to_owned), held)
+}
+
 fn put_state<'v>(binds: &mut Binds<'v>, write: &'v StateWrite<'_, '_>, now: i64) {
     let StateWrite { row, ours, paths } = write;
     binds
@@ -557,9 +688,6 @@ fn put_state<'v>(binds: &mut Binds<'v>, write: &'v StateWrite<'_, '_>, now: i64)
         .put(QUALITY_SHARED_SECRET)
         .put(ours.observed_at.unix_micros())
         .put(now)
-        .put(json::write_map(
-            row.received.metadata.as_map().unwrap_or_default(),
-            NonFinite::AsNull,
-        ))
-        .put(json::write_texts(paths));
+        .put(state_metadata(row))
+        .put(json::write_texts(&**paths));
 }

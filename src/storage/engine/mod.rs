@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use sqlx::mysql::MySqlRow;
 use sqlx::sqlite::SqliteRow;
@@ -143,6 +144,8 @@ pub(crate) enum Bind<'v> {
     Real(f64),
     /// Text.
     Text(Cow<'v, str>),
+    /// Text that many rows share.
+    Shared(Arc<str>),
     /// Bytes.
     Bytes(Cow<'v, [u8]>),
 }
@@ -165,6 +168,7 @@ binds! {
     String => value Bind::Text(value.into());
     &'v String => value Bind::Text(value.into());
     Cow<'v, str> => value Bind::Text(value);
+    &Arc<str> => value Bind::Shared(Arc::clone(value));
     Vec<u8> => value Bind::Bytes(value.into());
     &'v [u8] => value Bind::Bytes(value.into());
 }

@@ -470,6 +470,7 @@ fn arguments(binds: Vec<Bind<'_>>) -> Result<MySqlArguments, BoxDynError> {
             Bind::Real(value) => arguments.add(value)?,
             Bind::Text(Cow::Borrowed(value)) => arguments.add(value)?,
             Bind::Text(Cow::Owned(value)) => arguments.add(value)?,
+            Bind::Shared(value) => arguments.add(&*value)?,
             Bind::Bytes(Cow::Borrowed(value)) => arguments.add(value)?,
             Bind::Bytes(Cow::Owned(value)) => arguments.add(value)?,
         }
