@@ -11,6 +11,7 @@ mod host;
 mod identity;
 mod instances;
 mod outside;
+#[cfg(feature = "storage")]
 pub mod quarantine;
 mod table;
 mod text;

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::text::{age, pad_left, pad_right, printable, wrap};
+use super::text::{age, harmless, pad_left, pad_right, printable, wrap};
 use crate::model::{Quarantined, QuarantinedMessage};
 
 /// The columns of a reason: `timestamp_out_of_range`.
@@ -131,15 +131,6 @@ fn ascii(text: &str) -> String {
         }
     }
     plain
-}
-
-/// A text of any length, without what a terminal obeys.
-fn harmless(text: &str) -> String {
-    let characters: Vec<char> = text.chars().collect();
-    characters
-        .chunks(128)
-        .map(|piece| printable(&piece.iter().collect::<String>()))
-        .collect()
 }
 
 #[cfg(test)]
