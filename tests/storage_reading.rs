@@ -172,7 +172,7 @@ fn wishes() -> impl Strategy<Value = Vec<Wish>> {
     })
 }
 
-fn compares<T: PartialOrd>(one: T, operator: &str, other: T) -> bool {
+fn compares<T: PartialOrd + Copy>(one: T, operator: &str, other: T) -> bool {
     match operator {
         "=" => one == other,
         "!=" => one != other,
