@@ -954,6 +954,11 @@ mod command_line {
         calls.push(("compute-ha", vec!["status"]));
         calls.push(("compute-ha", vec!["forget", "node-1"]));
         calls.push(("compute-ha", vec!["quarantine", "list"]));
+        calls.push(("ceilometer-collector-ha", vec!["expire"]));
+        calls.push(("compute-ha", vec!["samples"]));
+        calls.push(("compute-ha", vec!["meters"]));
+        calls.push(("compute-ha", vec!["resources"]));
+        calls.push(("compute-ha", vec!["statistics", "-m", "m"]));
         calls
     }
 
@@ -1058,6 +1063,8 @@ mod command_line {
         let of_commands = [
             ("compute-ha", vec!["status", "--check-config"]),
             ("ceilometer-collector-ha", vec!["dbsync", "--check-config"]),
+            ("ceilometer-collector-ha", vec!["expire", "--check-config"]),
+            ("compute-ha", vec!["samples", "--check-config"]),
         ];
         for (name, args) in of_daemons.into_iter().chain(of_commands) {
             let output = call(name, &args, &both);
