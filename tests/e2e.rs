@@ -954,7 +954,7 @@ mod command_line {
         calls.push(("compute-ha", vec!["status"]));
         calls.push(("compute-ha", vec!["forget", "node-1"]));
         calls.push(("compute-ha", vec!["quarantine", "list"]));
-        calls.push(("ceilometer-collector-ha", vec!["expire"]));
+        calls.push(("ceilometer-collector-ha", vec!["expire", "--check-config"]));
         calls.push(("compute-ha", vec!["samples"]));
         calls.push(("compute-ha", vec!["meters"]));
         calls.push(("compute-ha", vec!["resources"]));
