@@ -20,9 +20,9 @@ mod view;
 pub use fleet::view;
 pub use table::{TableOptions, render_table};
 #[cfg(feature = "decider")]
-pub(crate) use text::{age, printable};
+pub(crate) use text::age;
 #[cfg(feature = "storage")]
-pub(crate) use text::{columns, harmless, is_unprintable, pad_right};
+pub(crate) use text::{columns, harmless, is_unprintable, pad_right, printable};
 pub use view::{
     CodeView, CompleteRoundView, ConflictView, FailureView, FleetView, GatewayView, HeartbeatView,
     HostView, HypervisorView, InstanceView, InstancesView, ObserverView, OutsideNetworkView,
