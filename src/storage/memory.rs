@@ -21,10 +21,6 @@ const MAX_CACHED_RESOURCES: usize = 65_536;
 /// emptied, which costs a needless sweep for each pair that comes again.
 const MAX_KNOWN_PATHS: usize = 65_536;
 
-/// How many observers' lives are kept in memory, at about 100 bytes each. When it is full it is
-/// emptied, as above.
-const MAX_CACHED_LIVES: usize = 65_536;
-
 /// How many states are known by what they show, at about 300 bytes each: as many as resources. When
 /// it is full it is emptied, which costs a query for each state that moves again.
 const MAX_CACHED_STATES: usize = 65_536;
@@ -33,6 +29,9 @@ const MAX_CACHED_STATES: usize = 65_536;
 /// every fourth reading for hours, or a fleet of any size that loses none. When it is full it is
 /// emptied, as above.
 const MAX_CACHED_RUNS: usize = 1 << 20;
+/// How many observers' lives are kept in memory, at about 100 bytes each. When it is full it is
+/// emptied, as above.
+const MAX_CACHED_LIVES: usize = 65_536;
 
 /// What needn't be asked again, as long as nobody else writes into the database: an expirer deletes
 /// resources without samples, and SQLite gives the same id again.
@@ -69,16 +68,16 @@ pub(crate) struct Learned {
     pub(crate) resources: HashMap<Arc<ResourceKey>, i64>,
     /// Pairs of observer and path that have a row now.
     pub(crate) paths: HashSet<(String, String)>,
-    /// The newest lives of observers that have a row now.
-    pub(crate) lives: HashMap<String, Life>,
-    /// How many messages are in quarantine has been counted.
-    pub(crate) knows_quarantine: bool,
     /// What was seen by observer and epoch.
     pub(crate) windows: Vec<(String, i64, SeqSet)>,
     /// Observers some of whose epochs were forgotten.
     pub(crate) restarted: Vec<String>,
     /// What states show: observer, meter, resource.
     pub(crate) states: Vec<([String; 3], Held)>,
+    /// The newest lives of observers that have a row.
+    pub(crate) lives: HashMap<String, Life>,
+    /// How many messages are in quarantine has been counted.
+    pub(crate) knows_quarantine: bool,
 }
 
 impl Memory {

@@ -35,7 +35,6 @@ mod statements;
 mod sweep;
 mod writer;
 
-use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,7 +54,6 @@ pub use writer::StoreReport;
 
 use engine::{Access, Target};
 use link::Link;
-use rows::Rows;
 use writer::Writer;
 
 /// An open database. Reading never waits for writing: each has a connection of its own, which is
@@ -123,31 +121,24 @@ impl Database {
     /// Storing a batch again, after an error or because it came twice, changes nothing. What it
     /// stored is visible to every other connection when it returns.
     pub async fn store(&self, batch: &[Received]) -> Result<StoreReport, StoreError> {
-        self.store_rows(batch, rows::rows_of(batch)).await
+        let messages = batch.iter().cloned().map(Arc::new).collect();
+        self.store_prepared(&Prepared::new(messages)).await
     }
 
     /// The same for a batch whose rows were worked out while something else was being stored.
     pub async fn store_prepared(&self, batch: &Prepared) -> Result<StoreReport, StoreError> {
-        self.store_rows(batch.messages(), batch.rows()).await
+        let writer = self.writer.as_ref().ok_or(StoreError::ReadOnly)?;
+        writer.lock().await.store(batch).await
     }
 
-    /// Moves the states of these readings as far as they are newer, ahead of their history: that, and
-    /// what was seen, stays as it is, so that each may still be stored as history once.
+    /// Moves the states of these readings as far as they are new and newer, ahead of their history:
+    /// that, and what was seen, stays as it is, so that each may still be stored as history once.
     ///
     /// Returns how many states moved.
     pub async fn store_states(&self, readings: &[Arc<Received>]) -> Result<u64, StoreError> {
         let writer = self.writer.as_ref().ok_or(StoreError::ReadOnly)?;
         let (rows, _) = rows::rows_of(readings);
         writer.lock().await.store_states(rows).await
-    }
-
-    async fn store_rows<M: Borrow<Received> + Sync>(
-        &self,
-        messages: &[M],
-        rows: Rows<'_>,
-    ) -> Result<StoreReport, StoreError> {
-        let writer = self.writer.as_ref().ok_or(StoreError::ReadOnly)?;
-        writer.lock().await.store(messages, rows).await
     }
 
     /// Does the next step of a pass of the retention; returns what it deleted. Each step is short, so

@@ -62,18 +62,6 @@ pub(crate) fn sort_out<'a>(
     sorted
 }
 
-/// Of numbered rows those that were not seen before; nothing is marked as seen.
-pub(crate) fn unseen<'a>(rows: Vec<Row<'a>>, windows: &Windows<'_>) -> Vec<Row<'a>> {
-    let is_unseen = |row: &Row<'_>| {
-        let ours = row.ours?;
-        let window = windows.get(&(ours.observer, ours.order.epoch))?.as_ref()?;
-        Some(!window.has(ours.order.seq.unsigned_abs()))
-    };
-    rows.into_iter()
-        .filter(|row| is_unseen(row) == Some(true))
-        .collect()
-}
-
 /// Closes the oldest gaps of each window; returns how many.
 pub(crate) fn close_gaps(windows: &mut Windows<'_>) -> usize {
     windows

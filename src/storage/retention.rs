@@ -34,9 +34,9 @@ pub(crate) enum Task {
 }
 
 impl Task {
-    /// Whether it may take away ids that a writer remembers.
+    /// Whether it may take away what a writer remembers: ids, or what was seen.
     pub(crate) fn takes_ids(&self) -> bool {
-        matches!(self, Task::Resources(_) | Task::Meters(_))
+        matches!(self, Task::Resources(_) | Task::Meters(_) | Task::Seen(..))
     }
 }
 

@@ -2,6 +2,7 @@
 //! `sample` and `metadata_*` as its own collector would fill them, and what our tables need beside.
 
 use std::borrow::Borrow;
+use std::ops::Range;
 use std::sync::Arc;
 
 use md5::{Digest, Md5};
@@ -108,9 +109,6 @@ pub(crate) struct Row<'a> {
     pub(crate) metadata_json: Option<Arc<str>>,
 }
 
-/// The rows of a batch, and by index what can't be one.
-pub(crate) type Rows<'a> = (Vec<Row<'a>>, Vec<(usize, RowRefusal)>);
-
 /// What a batch's rows need that costs time to work out, made before the database is asked.
 #[derive(Debug)]
 pub struct Prepared {
@@ -137,18 +135,14 @@ impl Prepared {
         &self.messages
     }
 
-    /// The rows, and by index what can't be one.
-    pub(crate) fn rows(&self) -> Rows<'_> {
-        sort(
-            self.messages
-                .iter()
-                .zip(&self.lines)
-                .enumerate()
-                .map(|(index, (received, line))| {
-                    let row = line.clone().and_then(|line| row_of(index, received, line));
-                    (index, row)
-                }),
-        )
+    /// The rows of some of the messages, and by index among these what can't be one.
+    pub(crate) fn rows(&self, range: Range<usize>) -> (Vec<Row<'_>>, Vec<(usize, RowRefusal)>) {
+        let all = self.messages.iter().zip(&self.lines);
+        let some = all.take(range.end).skip(range.start).enumerate();
+        sort(some.map(|(index, (received, line))| {
+            let row = line.clone().and_then(|line| row_of(index, received, line));
+            (index, row)
+        }))
     }
 }
 
@@ -226,7 +220,9 @@ pub(crate) enum MetadataValue {
 }
 
 /// The rows of a batch, and by index what can't be one.
-pub(crate) fn rows_of<M: Borrow<Received>>(batch: &[M]) -> Rows<'_> {
+pub(crate) fn rows_of<M: Borrow<Received>>(
+    batch: &[M],
+) -> (Vec<Row<'_>>, Vec<(usize, RowRefusal)>) {
     sort(batch.iter().enumerate().map(|(index, received)| {
         let received = received.borrow();
         let row = line_of(received).and_then(|line| row_of(index, received, line));
@@ -234,7 +230,9 @@ pub(crate) fn rows_of<M: Borrow<Received>>(batch: &[M]) -> Rows<'_> {
     }))
 }
 
-fn sort<'a>(all: impl Iterator<Item = (usize, Result<Row<'a>, RowRefusal>)>) -> Rows<'a> {
+fn sort<'a>(
+    all: impl Iterator<Item = (usize, Result<Row<'a>, RowRefusal>)>,
+) -> (Vec<Row<'a>>, Vec<(usize, RowRefusal)>) {
     let mut rows = Vec::with_capacity(all.size_hint().0);
     let mut refused = Vec::new();
     for (index, row) in all {

@@ -76,13 +76,6 @@ impl SeqSet {
         self.runs.len() + 1
     }
 
-    /// Whether a number counts as seen.
-    pub(crate) fn has(&self, seq: u64) -> bool {
-        let at = self.runs.partition_point(|run| run.first <= seq);
-        let run = at.checked_sub(1).and_then(|before| self.runs.get(before));
-        run.is_some_and(|run| run.last >= seq)
-    }
-
     /// How many stretches of numbers below the greatest have not been seen.
     pub(crate) fn gaps(&self) -> usize {
         self.runs.len() - usize::from(self.begins_at_the_beginning())

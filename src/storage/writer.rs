@@ -1,7 +1,6 @@
 //! Storing a batch: one transaction that reads what was seen, asks `plan` what that makes
 //! of the batch, and writes it.
 
-use std::borrow::Borrow;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::future::Future;
@@ -19,7 +18,7 @@ use super::plan::{self, Held, MAX_PATHS, Sorted, StateKey, StatePlan, StateWrite
 use super::quarantine;
 use super::refused::Refused;
 use super::retention::{self, Task};
-use super::rows::{self, Order, Row, RowRefusal, Rows};
+use super::rows::{self, Order, Prepared, Row, RowRefusal};
 use super::seen::SeqSet;
 use super::sql::{self, Dialect};
 use super::statements::{Binds, nth, numbered, statements};
@@ -115,19 +114,14 @@ impl Writer {
         })
     }
 
-    /// Stores a batch, whose rows are given, in one transaction; in several where the engine refuses
-    /// the data of single rows, so that each of these costs itself alone.
-    pub(crate) async fn store<M: Borrow<Received> + Sync>(
-        &mut self,
-        batch: &[M],
-        rows: Rows<'_>,
-    ) -> Result<StoreReport, StoreError> {
+    /// Stores a batch in one transaction; in several where the engine refuses the data of single
+    /// rows, so that each of these costs itself alone.
+    pub(crate) async fn store(&mut self, batch: &Prepared) -> Result<StoreReport, StoreError> {
         let mut report = StoreReport::default();
-        let mut rows = Some(rows);
-        let mut parts = Parts::of(batch.len());
+        let mut parts = Parts::of(batch.messages().len());
         while let Some(part) = parts.take() {
             let first = part.range.start;
-            let error = match self.store_part(batch, &part, rows.take()).await {
+            let error = match self.store_part(batch, &part).await {
                 Ok(stored) => {
                     report.add(stored, first);
                     continue;
@@ -145,21 +139,18 @@ impl Writer {
         Ok(report)
     }
 
-    /// Stores a part of a batch; its rows are worked out unless they are given.
-    async fn store_part<M: Borrow<Received> + Sync>(
+    async fn store_part(
         &mut self,
-        batch: &[M],
+        batch: &Prepared,
         part: &Part,
-        rows: Option<Rows<'_>>,
     ) -> Result<StoreReport, StoreError> {
-        let messages = batch.get(part.range.clone()).unwrap_or_default();
+        let messages = batch.messages().get(part.range.clone()).unwrap_or_default();
         if messages.is_empty() {
             return Ok(StoreReport::default());
         }
-        let (rows, refused) = match (&part.condemned, rows) {
-            (Some(_), _) => (Vec::new(), vec![(0, RowRefusal::DatabaseRefused)]),
-            (None, Some(rows)) => rows,
-            (None, None) => rows::rows_of(messages),
+        let (rows, refused) = match &part.condemned {
+            None => batch.rows(part.range.clone()),
+            Some(_) => (Vec::new(), vec![(0, RowRefusal::DatabaseRefused)]),
         };
         let report = StoreReport {
             refused,
@@ -176,7 +167,7 @@ impl Writer {
     /// many moved.
     ///
     /// No row is marked as seen, so each may still come as history, and then finds its state done. One
-    /// that was seen already is left out: it would bring back a host that was forgotten.
+    /// that was seen already moves nothing: it would bring back a host that was forgotten.
     pub(crate) async fn store_states(&mut self, rows: Vec<Row<'_>>) -> Result<u64, StoreError> {
         if rows.is_empty() {
             return Ok(0);
@@ -184,6 +175,14 @@ impl Writer {
         let mut session = self.session().await?;
         let result = show_rows(&mut *session, &mut self.memory, rows).await;
         self.link.put_back(session, result).await
+    }
+
+    async fn session(&mut self) -> Result<Box<dyn Session>, StoreError> {
+        let (session, is_known) = self.link.take().await?;
+        if !is_known {
+            self.memory = Memory::default();
+        }
+        Ok(session)
     }
 
     /// Works on the quarantine, or forgets a host, over this connection.
@@ -194,7 +193,7 @@ impl Writer {
         )
             -> Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 's>>,
     ) -> Result<T, StoreError> {
-        let mut session = self.session().await?;
+        let (mut session, _) = self.link.take().await?;
         // Others' writes are noticed by the session itself; our own aren't.
         self.memory = Memory::default();
         let result = work(&mut *session).await;
@@ -206,14 +205,6 @@ impl Writer {
         let mut session = self.session().await?;
         let result = sweep_rows(&mut *session, &mut self.memory, task).await;
         self.link.put_back(session, result).await
-    }
-
-    async fn session(&mut self) -> Result<Box<dyn Session>, StoreError> {
-        let (session, is_known) = self.link.take().await?;
-        if !is_known {
-            self.memory = Memory::default();
-        }
-        Ok(session)
     }
 
     /// Closes the connection.
@@ -243,12 +234,12 @@ async fn sweep_rows(
     Ok(swept)
 }
 
-async fn store_rows<M: Borrow<Received> + Sync>(
+async fn store_rows(
     session: &mut dyn Session,
     memory: &mut Memory,
     rows: Vec<Row<'_>>,
     mut report: StoreReport,
-    messages: Messages<'_, M>,
+    messages: Messages<'_>,
 ) -> Result<StoreReport, StoreError> {
     let mut pass = Pass::begin(&mut *session, memory).await?;
     pass.store(rows, &mut report).await?;
@@ -264,13 +255,7 @@ async fn show_rows(
     rows: Vec<Row<'_>>,
 ) -> Result<u64, StoreError> {
     let mut pass = Pass::begin(&mut *session, memory).await?;
-    let rows = storable(rows, pass.dialect, &mut Vec::new());
-    let windows = pass.windows(&rows).await?;
-    let sorted = Sorted {
-        new: plan::unseen(rows, &windows),
-        ..Sorted::default()
-    };
-    let moved = pass.show(&sorted).await?.moved;
+    let moved = pass.show_ahead(rows).await?;
     let learned = pass.learned;
     commit(session, memory, learned).await?;
     Ok(moved)
@@ -298,8 +283,8 @@ struct Shown {
 }
 
 /// The messages that rows were made of, and what the engine says of the only one where it refuses it.
-struct Messages<'a, M> {
-    messages: &'a [M],
+struct Messages<'a> {
+    messages: &'a [Arc<Received>],
     words: Option<&'a str>,
 }
 
@@ -365,6 +350,14 @@ impl<'t> Pass<'t> {
         self.put_windows(&sorted, windows).await
     }
 
+    /// Moves the states of rows that are new, and leaves what was seen as it was.
+    async fn show_ahead(&mut self, rows: Vec<Row<'_>>) -> Result<u64, StoreError> {
+        let rows = storable(rows, self.dialect, &mut Vec::new());
+        let mut windows = self.windows(&rows).await?;
+        let sorted = plan::sort_out(rows, &mut windows, &mut HashSet::new());
+        Ok(self.show(&sorted).await?.moved)
+    }
+
     /// Moves states and observers, and remembers paths.
     async fn show(&mut self, sorted: &Sorted<'_>) -> Result<Shown, StoreError> {
         let held = self.held_states(sorted).await?;
@@ -382,16 +375,16 @@ impl<'t> Pass<'t> {
     }
 
     /// Puts into quarantine what was refused.
-    async fn put_aside<M: Borrow<Received>>(
+    async fn put_aside(
         &mut self,
-        Messages { messages, words }: Messages<'_, M>,
+        Messages { messages, words }: Messages<'_>,
         report: &mut StoreReport,
     ) -> Result<(), StoreError> {
         let refused = report.refused.iter();
         let refused: Vec<Refused<'_>> = refused
             .filter_map(|(index, reason)| {
                 Some(Refused {
-                    received: messages.get(*index)?.borrow(),
+                    received: messages.get(*index)?,
                     reason: *reason,
                     detail: words.unwrap_or(reason.words()).to_owned(),
                 })
