@@ -342,6 +342,7 @@ impl Hypervisor {
             "domain is not running",
             "domain is not being migrated",
             "failed to get domain",
+            "Domain not found",
         ];
         self.virsh_unless(&["migrate-setmaxdowntime", name, "5000"], &over);
     }
