@@ -250,12 +250,17 @@ mod mariadb {
 
     /// A collector on a server, whose tables are made first: it doesn't make them by itself.
     fn collector(site: &Site, server: &Server) -> Process {
+        site.collector_with(&prepared(site, server))
+    }
+
+    /// Makes the tables; returns what a collector's file has to say of the server.
+    fn prepared(site: &Site, server: &Server) -> String {
         let lines = format!("[database]\nconnection = {}", server.url());
         let mut dbsync = Command::new(program("ceilometer-collector-ha"));
         run(dbsync
             .args(["dbsync", "--config-file"])
             .arg(site.collector_config(&lines)));
-        site.collector_with(&lines)
+        lines
     }
 
     /// A collector that has stored something already.
@@ -324,6 +329,24 @@ mod mariadb {
         feed.send(1_000);
         assert!(server.borrow_mut().stop().success());
         send_until_it_fails(&mut feed);
+        site.wait_for_unready(Daemon::Collector, "batches can't be stored");
+        server.borrow_mut().start_again();
+        feed.assert_all_stored();
+    }
+
+    #[test]
+    fn away_when_the_collector_starts() {
+        let site = Site::new();
+        let mut server = Server::start();
+        let lines = prepared(&site, &server);
+        assert!(server.stop().success());
+        let collector = site.collector_with(&lines);
+        let server = std::cell::RefCell::new(server);
+        let number = |sql: &str| server.borrow().number(sql);
+        let mut feed = Feed::new(&site, &number);
+        send_until_it_fails(&mut feed);
+        let log = collector.log();
+        assert!(log.contains("the database is away"), "{log}");
         site.wait_for_unready(Daemon::Collector, "batches can't be stored");
         server.borrow_mut().start_again();
         feed.assert_all_stored();

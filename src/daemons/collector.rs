@@ -22,7 +22,7 @@ use crate::collector::intake;
 use crate::collector::udp::{RECEIVE_BUFFER, UdpReceiver};
 use crate::collector::waiting::Limits;
 use crate::config::{CollectorSettings, Connection, Loaded, Purpose, Settings};
-use crate::events::CollectorEvents;
+use crate::events::{Chain, CollectorEvents};
 use crate::model::{Secret, Shared};
 use crate::storage::{Database, RowRefusal, StoreError};
 use crate::web::Health;
@@ -219,7 +219,8 @@ impl Collector {
 }
 
 /// The embedded database makes its own tables: there is nobody to ask for a `dbsync` first. Of a server
-/// whoever looks after it is asked, as Ceilometer does.
+/// whoever looks after it is asked, as Ceilometer does; one that is away just now is waited for, while
+/// what is received gathers.
 async fn open_database(settings: &Settings) -> Result<Database, DaemonError> {
     files::make_state_path(settings);
     let connection = &settings.database.connection;
@@ -227,6 +228,7 @@ async fn open_database(settings: &Settings) -> Result<Database, DaemonError> {
         let what = what.to_owned();
         move |error: StoreError| DaemonError::failed(what, error)
     };
+    let opening = "opening the database";
     if let Ok(Connection::Sqlite(_)) = Connection::parse(connection.expose()) {
         for line in Database::dbsync(connection)
             .await
@@ -234,10 +236,16 @@ async fn open_database(settings: &Settings) -> Result<Database, DaemonError> {
         {
             tracing::info!("dbsync: {line}");
         }
+        return Database::open(connection).await.map_err(failed(opening));
     }
-    Database::open(connection)
+    let (database, away) = Database::open_or_wait(connection)
         .await
-        .map_err(failed("opening the database"))
+        .map_err(failed(opening))?;
+    if let Some(error) = away {
+        let why = Chain(&error);
+        tracing::warn!("the database is away, and is tried with each batch: {why}");
+    }
+    Ok(database)
 }
 
 fn limits(settings: &CollectorSettings) -> Limits {

@@ -18,14 +18,19 @@ pub(crate) struct Link {
 impl Link {
     /// Connects, and refuses a database whose tables aren't exactly those of this build.
     pub(crate) async fn open(target: Target, access: Access) -> Result<Self, StoreError> {
-        let mut link = Link {
-            target,
-            access,
-            session: None,
-        };
+        let mut link = Link::away(target, access);
         let (session, _) = link.take().await?;
         link.session = Some(session);
         Ok(link)
+    }
+
+    /// Leaves connecting to whoever uses it first.
+    pub(crate) fn away(target: Target, access: Access) -> Self {
+        Link {
+            target,
+            access,
+            session: None,
+        }
     }
 
     /// The database's name for people.

@@ -74,18 +74,41 @@ impl Database {
         Database::with(target, Some(writer)).await
     }
 
+    /// The same for a server that may be away just now: then storing and reading connect when they are
+    /// asked to. What it is away for is told beside.
+    pub async fn open_or_wait(
+        connection: &Secret,
+    ) -> Result<(Database, Option<StoreError>), StoreError> {
+        match Database::open(connection).await {
+            Ok(database) => Ok((database, None)),
+            Err(error) if error.kind() == StoreErrorKind::Passing => {
+                let target = Target::of(connection)?;
+                let writer = Writer::away(target.clone());
+                let reader = Link::away(target, Access::Read);
+                Ok((Database::of(Some(writer), reader), Some(error)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Opens a database for reading alone.
     pub async fn open_read_only(connection: &Secret) -> Result<Database, StoreError> {
         Database::with(Target::of(connection)?, None).await
     }
 
     async fn with(target: Target, writer: Option<Writer>) -> Result<Database, StoreError> {
-        let reader = Link::open(target, Access::Read).await?;
-        Ok(Database {
+        Ok(Database::of(
+            writer,
+            Link::open(target, Access::Read).await?,
+        ))
+    }
+
+    fn of(writer: Option<Writer>, reader: Link) -> Database {
+        Database {
             shown: reader.shown(),
             writer: writer.map(Mutex::new),
             reader: Mutex::new(reader),
-        })
+        }
     }
 
     /// Creates the file and the tables as far as they are missing, and takes over a Ceilometer

@@ -114,6 +114,14 @@ impl Writer {
         })
     }
 
+    /// Leaves connecting to the first batch.
+    pub(crate) fn away(target: Target) -> Self {
+        Writer {
+            link: Link::away(target, Access::Write),
+            memory: Memory::default(),
+        }
+    }
+
     /// Stores a batch in one transaction; in several where the engine refuses the data of single
     /// rows, so that each of these costs itself alone.
     pub(crate) async fn store(&mut self, batch: &Prepared) -> Result<StoreReport, StoreError> {
