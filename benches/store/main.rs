@@ -46,9 +46,9 @@ const BATCH: usize = 1000;
 /// The greatest one.
 const BATCH_MOST: usize = 10_000;
 /// Rounds of all hosts in one run.
-const ROUNDS: u64 = 12;
+const ROUNDS: u64 = 20;
 /// Runs in turns, of which the median counts.
-const RUNS: usize = 5;
+const RUNS: usize = 7;
 /// One commit a sample is so slow that fewer have to do.
 const SINGLY: usize = 500;
 const BULK_SHARE: f64 = 0.5;
