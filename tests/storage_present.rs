@@ -7,6 +7,8 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use ceilometer_ha::model::{Received, UtcTime};
 use ceilometer_ha::storage::Database;
 use support::store::{Scratch, about, by_path, on_each_engine, query, reading_of};
@@ -452,6 +454,9 @@ mod forget {
                 .into_iter()
                 .map(|message| by_path("third", message))
                 .collect();
+            let ahead: Vec<Arc<Received>> = copies.iter().cloned().map(Arc::new).collect();
+            assert_eq!(db.store_states(&ahead).await.unwrap(), 0);
+            assert_eq!(scratch.look(PRESENT).await, kept);
             let report = db.store(&copies).await.unwrap();
             assert_eq!((report.stored, report.duplicates), (0, 4));
             assert_eq!(
