@@ -136,7 +136,7 @@ impl Collector {
         );
         events.expect_rows_refused(RowRefusal::ALL.iter().map(|refusal| refusal.as_str()));
         let database = Arc::new(open_database(settings).await?);
-        headroom::watch(&settings.database.connection, &events).await;
+        headroom::watch(Arc::clone(&database), Arc::clone(&events)).await;
         let (inlet, outlet) = intake::intake();
         let health = Arc::new(CollectorHealth {
             events: Arc::clone(&events),

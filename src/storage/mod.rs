@@ -56,6 +56,18 @@ use engine::{Access, Target};
 use link::Link;
 use writer::Writer;
 
+/// Asks by the connection that reads, and lets go of it at once. A macro, because a closure that lends
+/// a session out can't be told to be `Send` in all its lifetimes.
+macro_rules! by_reader {
+    ($database:ident, |$session:ident| $asked:expr) => {{
+        let mut reader = $database.reader.lock().await;
+        let (mut session, _) = reader.take().await?;
+        let $session = &mut *session;
+        let answer = $asked.await;
+        reader.put_back(session, answer).await
+    }};
+}
+
 /// An open database. Reading never waits for writing: each has a connection of its own, which is
 /// opened anew after it failed.
 pub struct Database {
@@ -132,10 +144,7 @@ impl Database {
 
     /// The share of the numbers of samples that is still free.
     pub async fn sample_id_headroom(&self) -> Result<f64, StoreError> {
-        let mut reader = self.reader.lock().await;
-        let (mut session, _) = reader.take().await?;
-        let ids = dbsync::sample_ids(&mut *session).await;
-        let ids = reader.put_back(session, ids).await?;
+        let ids = by_reader!(self, |session| dbsync::sample_ids(session))?;
         Ok(ids.headroom())
     }
 
@@ -172,12 +181,7 @@ impl Database {
         if sweep.is_over() {
             return Ok(Swept::default());
         }
-        let looked = {
-            let mut reader = self.reader.lock().await;
-            let (mut session, _) = reader.take().await?;
-            let looked = retention::look(&mut *session, sweep).await;
-            reader.put_back(session, looked).await?
-        };
+        let looked = by_reader!(self, |session| retention::look(session, sweep))?;
         let swept = match looked.task {
             Some(_) if sweep.is_dry() => looked.found,
             Some(task) => {
@@ -192,10 +196,7 @@ impl Database {
 
     /// The whole present, at one moment.
     pub async fn fleet(&self) -> Result<Fleet, StoreError> {
-        let mut reader = self.reader.lock().await;
-        let (mut session, _) = reader.take().await?;
-        let fleet = fleet::read(&mut *session).await;
-        reader.put_back(session, fleet).await
+        by_reader!(self, |session| fleet::read(session))
     }
 
     /// Removes the present of a host; its history, and what was seen of it, stay.
@@ -214,10 +215,7 @@ impl Database {
 
     /// What is in quarantine, the newest first.
     pub async fn quarantined(&self) -> Result<Vec<Quarantined>, StoreError> {
-        let mut reader = self.reader.lock().await;
-        let (mut session, _) = reader.take().await?;
-        let rows = quarantine::list(&mut *session).await;
-        reader.put_back(session, rows).await
+        by_reader!(self, |session| quarantine::list(session))
     }
 
     /// One message in quarantine; None if there is none of that id.
@@ -225,10 +223,7 @@ impl Database {
         &self,
         id: i64,
     ) -> Result<Option<QuarantinedMessage>, StoreError> {
-        let mut reader = self.reader.lock().await;
-        let (mut session, _) = reader.take().await?;
-        let message = quarantine::show(&mut *session, id).await;
-        reader.put_back(session, message).await
+        by_reader!(self, |session| quarantine::show(session, id))
     }
 
     /// Drops messages from quarantine, these or all; returns the ids that were there.
@@ -248,10 +243,7 @@ impl Database {
         filter: &Filter,
         page: &mut Samples,
     ) -> Result<Vec<Vec<Cell>>, StoreError> {
-        let mut reader = self.reader.lock().await;
-        let (mut session, _) = reader.take().await?;
-        let rows = reading::samples(&mut *session, filter, page).await;
-        reader.put_back(session, rows).await
+        by_reader!(self, |session| reading::samples(session, filter, page))
     }
 
     /// The next meters of an answer, one for each meter of each resource that has a sample: those whose
@@ -261,10 +253,7 @@ impl Database {
         filter: &Filter,
         page: &mut Resources,
     ) -> Result<Option<Vec<Vec<Cell>>>, StoreError> {
-        let mut reader = self.reader.lock().await;
-        let (mut session, _) = reader.take().await?;
-        let rows = reading::meters(&mut *session, filter, page).await;
-        reader.put_back(session, rows).await
+        by_reader!(self, |session| reading::meters(session, filter, page))
     }
 
     /// The next resources of an answer: those with samples that the filter means. None if there are no
@@ -274,10 +263,7 @@ impl Database {
         filter: &Filter,
         page: &mut Resources,
     ) -> Result<Option<Vec<Vec<Cell>>>, StoreError> {
-        let mut reader = self.reader.lock().await;
-        let (mut session, _) = reader.take().await?;
-        let rows = reading::resources(&mut *session, filter, page).await;
-        reader.put_back(session, rows).await
+        by_reader!(self, |session| reading::resources(session, filter, page))
     }
 
     /// Statistics of the samples that the filter means, by unit, group and period.
@@ -287,10 +273,9 @@ impl Database {
         period: Option<Duration>,
         groups: &[Group],
     ) -> Result<Vec<Vec<Cell>>, StoreError> {
-        let mut reader = self.reader.lock().await;
-        let (mut session, _) = reader.take().await?;
-        let rows = reading::statistics(&mut *session, filter, period, groups).await;
-        reader.put_back(session, rows).await
+        by_reader!(self, |session| reading::statistics(
+            session, filter, period, groups
+        ))
     }
 
     /// Closes the connections. Everything stored is on the disk already, so an error here has

@@ -81,8 +81,8 @@ pub(crate) async fn look(session: &mut dyn Session, sweep: &Sweep) -> Result<Loo
     let now = now(session).await?;
     match sweep.stage() {
         Stage::Samples => look_at_samples(session, sweep, now).await,
-        Stage::Resources => look_at_resources(session, sweep, now).await,
-        Stage::Meters => look_at_meters(session, sweep, now).await,
+        Stage::Resources => look_at_bare(session, sweep, now, &RESOURCES).await,
+        Stage::Meters => look_at_bare(session, sweep, now, &METERS).await,
         Stage::Seen => look_at_seen(session, now).await,
         Stage::Messages | Stage::Over => look_at_messages(session, now).await,
     }
@@ -165,77 +165,75 @@ async fn look_at_samples(
     })
 }
 
-async fn look_at_resources(
+/// Looks for the next ids that nothing refers to: to the end of the chunk, or where there are too many
+/// for one step, to the last of them.
+async fn look_at_bare(
     session: &mut dyn Session,
     sweep: &Sweep,
     now: i64,
+    bare: &Bare,
 ) -> Result<Looked, StoreError> {
-    let (ids, end) = bare(
-        session,
-        (texts::END_OF_RESOURCES, texts::LOOK_RESOURCES),
-        sweep,
-        now,
-        "looking for resources without samples",
-    )
-    .await?;
-    Ok(Looked {
-        found: Swept {
-            resources: count(&ids),
-            ..Swept::default()
-        },
-        task: Some(ids).filter(|ids| !ids.is_empty()).map(Task::Resources),
-        went: Went::Orphans(end),
-    })
-}
-
-async fn look_at_meters(
-    session: &mut dyn Session,
-    sweep: &Sweep,
-    now: i64,
-) -> Result<Looked, StoreError> {
-    let (ids, end) = bare(
-        session,
-        (texts::END_OF_METERS, texts::LOOK_METERS),
-        sweep,
-        now,
-        "looking for meters without samples",
-    )
-    .await?;
-    Ok(Looked {
-        found: Swept {
-            meters: count(&ids),
-            ..Swept::default()
-        },
-        task: Some(ids).filter(|ids| !ids.is_empty()).map(Task::Meters),
-        went: Went::Orphans(end),
-    })
-}
-
-/// The next ids that nothing refers to, and how far was looked: to the end of the chunk, or where
-/// there are too many for one step, to the last of them.
-async fn bare(
-    session: &mut dyn Session,
-    (end_text, look_text): (&'static str, &'static str),
-    sweep: &Sweep,
-    now: i64,
-    operation: &'static str,
-) -> Result<(Vec<i64>, Option<i64>), StoreError> {
+    let Bare {
+        end,
+        look,
+        operation,
+        task,
+        found,
+    } = *bare;
     let after = sweep.after();
     let binds = vec![after.into(), CHUNK_MAX.into()];
-    let ends: Vec<(Option<i64>,)> = ask(session, end_text, binds, operation).await?;
-    let Some(mut end) = ends.first().and_then(|(end,)| *end) else {
-        return Ok((Vec::new(), None));
-    };
-    let cutoff = cutoff(session, sweep, now);
-    let binds = vec![after.into(), end.into(), cutoff.into()];
-    let found: Vec<(i64,)> = ask(session, look_text, binds, operation).await?;
-    let mut ids: Vec<i64> = found.into_iter().map(|(id,)| id).collect();
-    if ids.len() > RESOURCES_SWEPT_MAX {
-        ids.truncate(RESOURCES_SWEPT_MAX);
-        end = ids.last().copied().unwrap_or(end);
+    let ends: Vec<(Option<i64>,)> = ask(session, end, binds, operation).await?;
+    let mut end = ends.first().and_then(|(end,)| *end);
+    let mut ids = Vec::new();
+    if let Some(until) = end {
+        let cutoff = cutoff(session, sweep, now);
+        let binds = vec![after.into(), until.into(), cutoff.into()];
+        let bare: Vec<(i64,)> = ask(session, look, binds, operation).await?;
+        ids.extend(bare.into_iter().map(|(id,)| id));
+        if ids.len() > RESOURCES_SWEPT_MAX {
+            ids.truncate(RESOURCES_SWEPT_MAX);
+            end = ids.last().copied();
+        }
     }
-    Ok((ids, Some(end)))
+    Ok(Looked {
+        found: found(u64::try_from(ids.len()).unwrap_or(u64::MAX)),
+        task: Some(ids).filter(|ids| !ids.is_empty()).map(task),
+        went: Went::Orphans(end),
+    })
 }
+
+/// A table of which rows go once no sample refers to them.
+struct Bare {
+    /// Finds the last id of a chunk.
+    end: &'static str,
+    /// Finds those in it that nothing refers to.
+    look: &'static str,
+    operation: &'static str,
+    task: fn(Vec<i64>) -> Task,
+    found: fn(u64) -> Swept,
+}
+
+const RESOURCES: Bare = Bare {
+    end: texts::END_OF_RESOURCES,
+    look: texts::LOOK_RESOURCES,
+    operation: "looking for resources without samples",
+    task: Task::Resources,
+    found: |resources| Swept {
+        resources,
+        ..Swept::default()
+    },
+};
+
+const METERS: Bare = Bare {
+    end: texts::END_OF_METERS,
+    look: texts::LOOK_METERS,
+    operation: "looking for meters without samples",
+    task: Task::Meters,
+    found: |meters| Swept {
+        meters,
+        ..Swept::default()
+    },
+};
 
 async fn look_at_seen(session: &mut dyn Session, now: i64) -> Result<Looked, StoreError> {
     let before = now - SEEN_HORIZON_MICROS;
@@ -297,8 +295,4 @@ async fn delete(
         binds.put(*id);
     });
     write(session, deletes, operation).await
-}
-
-fn count(ids: &[i64]) -> u64 {
-    u64::try_from(ids.len()).unwrap_or(u64::MAX)
 }
