@@ -27,7 +27,11 @@ const PEER_COUNT: u32 = 5_000;
 fn main() {
     let secret = ceilometer::secret();
     let reading = reading();
-    let datagram = wire::encode(&reading, "openstack", "udp://192.0.2.6:4953", &secret);
+    let datagram = wire::encode(
+        &reading,
+        "udp://192.0.2.6:4953",
+        &wire::Signing::new("openstack", secret.clone()),
+    );
     let bytes = datagram.len();
     println!("a datagram of {bytes} bytes, median of {RUNS} runs:");
 
@@ -36,8 +40,14 @@ fn main() {
     let forged = Secret::new("another secret");
     let refused = median_us(|| receive(&datagram, &forged));
     println!("refuse a forged one: {refused:.2} us");
-    let encode =
-        median_us(|| wire::encode(&reading, "openstack", "udp://192.0.2.6:4953", &secret).len());
+    let encode = median_us(|| {
+        wire::encode(
+            &reading,
+            "udp://192.0.2.6:4953",
+            &wire::Signing::new("openstack", secret.clone()),
+        )
+        .len()
+    });
     println!("sign and encode: {encode:.2} us");
 
     match peer_us(&datagram) {
@@ -50,7 +60,11 @@ fn main() {
 }
 
 fn receive(datagram: &[u8], secret: &Secret) -> usize {
-    let (received, refusals) = wire::receive(datagram, secret);
+    let (received, refusals) = wire::receive(
+        datagram,
+        &wire::Verifier::new(secret.clone()),
+        wire::Via::Anywhere,
+    );
     received.len() + refusals.len()
 }
 

@@ -6,9 +6,10 @@
 //! |---|---|
 //! | 0 | [`model`] |
 //! | 1 | [`clock`], [`events`], [`config`], [`wire`], [`pipeline`], [`query`], [`status`] |
-//! | 2 | [`pollsters`], [`publisher`], [`collector`], [`storage`] |
-//! | 3 | [`web`] |
-//! | 4 | [`daemons`] |
+//! | 2 | [`broker`] |
+//! | 3 | [`pollsters`], [`publisher`], [`collector`], [`storage`] |
+//! | 4 | [`web`] |
+//! | 5 | [`daemons`] |
 
 pub mod model;
 
@@ -21,6 +22,9 @@ pub mod pipeline;
 pub mod query;
 pub mod status;
 pub mod wire;
+
+#[cfg(feature = "broker")]
+pub mod broker;
 
 #[cfg(feature = "collector")]
 pub mod collector;

@@ -415,7 +415,11 @@ mod intake {
         let secret = Secret::new(SECRET);
         let (mut accepted, mut refused) = (1, 0);
         for datagram in &datagrams {
-            let (messages, refusals) = wire::receive(datagram, &secret);
+            let (messages, refusals) = wire::receive(
+                datagram,
+                &wire::Verifier::new(secret.clone()),
+                wire::Via::Anywhere,
+            );
             accepted += u64::try_from(messages.len()).unwrap();
             refused += u64::try_from(refusals.len()).unwrap();
         }

@@ -61,6 +61,7 @@ fn reading(host: &str, seq: u64) -> Received {
             seq,
         }),
         path: None,
+        evidence: ceilometer_ha::model::Evidence::default(),
         message_id: format!("{host}-{seq}"),
         signature: "5".repeat(64),
         source: "openstack".to_owned(),

@@ -26,7 +26,13 @@ fn send(site: &Site, readings: &[Reading]) {
     let before = site.messages("accepted");
     let mut sent = 0;
     for some in readings.chunks(500) {
-        let encode = |reading| wire::encode(reading, "openstack", "udp://storage", &secret);
+        let encode = |reading| {
+            wire::encode(
+                reading,
+                "udp://storage",
+                &wire::Signing::new("openstack", secret.clone()),
+            )
+        };
         for datagram in wire::pack(some.iter().map(encode).collect(), 8192) {
             site.send(&datagram.bytes);
         }

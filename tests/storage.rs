@@ -122,7 +122,13 @@ mod golden {
         let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
         let datagram: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
         let secret = Secret::new(SECRET);
-        wire::receive(&datagram, &secret).0.pop()
+        wire::receive(
+            &datagram,
+            &wire::Verifier::new(secret.clone()),
+            wire::Via::Anywhere,
+        )
+        .0
+        .pop()
     }
 
     fn cases(rows: &str) -> BTreeMap<String, (Received, Json)> {

@@ -63,6 +63,7 @@ impl Known {
         Received {
             identity: None,
             path: None,
+            evidence: ceilometer_ha::model::Evidence::default(),
             message_id: self.message(),
             signature: String::new(),
             source: "openstack".to_owned(),

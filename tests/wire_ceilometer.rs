@@ -106,7 +106,13 @@ fn what_we_sign_verifies_in_ceilometer() {
     let readings = readings();
     let messages: Vec<Vec<u8>> = readings
         .iter()
-        .map(|reading| wire::encode(reading, "openstack", PATH, &ceilometer::secret()))
+        .map(|reading| {
+            wire::encode(
+                reading,
+                PATH,
+                &wire::Signing::new("openstack", ceilometer::secret()),
+            )
+        })
         .collect();
     let list = wire::pack(messages.clone(), 65_507);
     assert_eq!(list.len(), 1);
@@ -142,11 +148,19 @@ fn what_ceilometer_signs_verifies_here() {
     assert!(datagrams.len() > 50);
     for datagram in datagrams {
         let bytes = unhex(datagram.as_str().unwrap());
-        let (received, refusals) = wire::receive(&bytes, &ceilometer::secret());
+        let (received, refusals) = wire::receive(
+            &bytes,
+            &wire::Verifier::new(ceilometer::secret()),
+            wire::Via::Anywhere,
+        );
         assert_eq!((received.len(), refusals), (1, vec![]), "{datagram}");
         assert_eq!(received[0].identity, None);
         assert_eq!(received[0].project_id.as_deref(), Some("проект"));
-        let forged = wire::receive(&bytes, &ceilometer_ha::model::Secret::new("another"));
+        let forged = wire::receive(
+            &bytes,
+            &wire::Verifier::new(ceilometer_ha::model::Secret::new("another")),
+            wire::Via::Anywhere,
+        );
         assert_eq!(forged.1, [wire::Refusal::BadSignature]);
     }
 }

@@ -150,7 +150,11 @@ fn what_the_original_stored_is_what_is_received() {
             continue;
         };
         let case = by_name(name);
-        let (received, refusals) = wire::receive(&case.datagram, &case.secret);
+        let (received, refusals) = wire::receive(
+            &case.datagram,
+            &wire::Verifier::new(case.secret.clone()),
+            wire::Via::Anywhere,
+        );
         assert_eq!((received.len(), refusals), (1, vec![]), "{name}");
         let got = &received[0];
 
@@ -184,7 +188,11 @@ fn what_the_original_stored_is_what_is_received() {
 fn odd_volumes_and_times_are_carried_or_refused() {
     let outcome = |name: &str| {
         let case = by_name(name);
-        let (mut received, mut refusals) = wire::receive(&case.datagram, &case.secret);
+        let (mut received, mut refusals) = wire::receive(
+            &case.datagram,
+            &wire::Verifier::new(case.secret.clone()),
+            wire::Via::Anywhere,
+        );
         received.pop().ok_or_else(|| refusals.remove(0))
     };
     assert_eq!(outcome("volume_str").unwrap().volume, Some(3.0));
@@ -289,7 +297,11 @@ fn an_identity_is_whole_or_absent() {
         (vec![("ha_v", "1".into())], Err(Refusal::UnsupportedVersion)),
     ];
     for (changes, expected) in cases {
-        let (received, refusals) = wire::receive(&altered(&changes, &secret), &secret);
+        let (received, refusals) = wire::receive(
+            &altered(&changes, &secret),
+            &wire::Verifier::new(secret.clone()),
+            wire::Via::Anywhere,
+        );
         let identity = received.into_iter().next().map(|message| message.identity);
         assert_eq!(identity.ok_or_else(|| refusals[0]), expected, "{changes:?}");
     }
@@ -302,14 +314,27 @@ fn an_entry_that_swallowed_its_neighbour_is_refused() {
     let secret = Secret::new("s");
     let ours = [("ha_path", "udp://h:1".into()), ("ha_proof", "".into())];
     let datagram = altered(&ours, &secret);
-    assert_eq!(wire::receive(&datagram, &secret).1, []);
+    assert_eq!(
+        wire::receive(
+            &datagram,
+            &wire::Verifier::new(secret.clone()),
+            wire::Via::Anywhere
+        )
+        .1,
+        []
+    );
     let mut message = match decoded(&datagram).remove(0) {
         Ok(Value::Map(entries)) => BTreeMap::from_iter(entries),
         other => unreachable!("{other:?}"),
     };
     let refusals = |message: &BTreeMap<String, Value>| {
         let message: Vec<_> = message.clone().into_iter().collect();
-        wire::accept(message, &secret).err()
+        wire::accept(
+            message,
+            &wire::Verifier::new(secret.clone()),
+            wire::Via::Anywhere,
+        )
+        .err()
     };
     message.remove("ha_proof");
     message.insert("ha_path".to_owned(), "udp://h:1ha_proof".into());
@@ -339,7 +364,13 @@ fn each_standard_key_is_needed_and_needs_a_meaning() {
     for key in keys {
         let refusal_of = |value: Value| {
             let datagram = altered(&[(key, value)], &secret);
-            wire::receive(&datagram, &secret).1.pop()
+            wire::receive(
+                &datagram,
+                &wire::Verifier::new(secret.clone()),
+                wire::Via::Anywhere,
+            )
+            .1
+            .pop()
         };
         let missing = refusal_of("absent".into());
         assert_eq!(missing, Some(Refusal::MissingField(key)));
@@ -351,17 +382,32 @@ fn each_standard_key_is_needed_and_needs_a_meaning() {
         assert_eq!(of_null.is_some(), needs_a_value.contains(&key), "{key}");
     }
     let bad_path = altered(&[("ha_path", Value::Int(1))], &secret);
-    let refusals = wire::receive(&bad_path, &secret).1;
+    let refusals = wire::receive(
+        &bad_path,
+        &wire::Verifier::new(secret.clone()),
+        wire::Via::Anywhere,
+    )
+    .1;
     assert_eq!(refusals, [Refusal::BadField("ha_path")]);
 }
 
 #[test]
 fn a_message_is_not_read_before_it_is_verified() {
     let unsigned = altered(&[("timestamp", "yesterday".into())], &Secret::new(""));
-    let refusals = wire::receive(&unsigned, &Secret::new("s")).1;
+    let refusals = wire::receive(
+        &unsigned,
+        &wire::Verifier::new(Secret::new("s")),
+        wire::Via::Anywhere,
+    )
+    .1;
     assert_eq!(refusals, [Refusal::NoSignature]);
     let by_another = altered(&[("timestamp", "yesterday".into())], &Secret::new("other"));
-    let refusals = wire::receive(&by_another, &Secret::new("s")).1;
+    let refusals = wire::receive(
+        &by_another,
+        &wire::Verifier::new(Secret::new("s")),
+        wire::Via::Anywhere,
+    )
+    .1;
     assert_eq!(refusals, [Refusal::BadSignature]);
 }
 
@@ -371,7 +417,11 @@ fn one_bad_message_costs_one_message() {
     let good = altered(&[], &secret);
     let forged = altered(&[], &Secret::new("other"));
     let datagram = [b"\x94\x05".as_slice(), &good, &forged, &good].concat();
-    let (received, refusals) = wire::receive(&datagram, &secret);
+    let (received, refusals) = wire::receive(
+        &datagram,
+        &wire::Verifier::new(secret.clone()),
+        wire::Via::Anywhere,
+    );
     assert_eq!(received.len(), 2);
     assert_eq!(refusals, [Refusal::NotAMap, Refusal::BadSignature]);
 }
@@ -435,7 +485,13 @@ fn an_old_signature_covers_twelve_digits_of_a_double() {
     let taken = |byte: usize| {
         let mut damaged = case.datagram.clone();
         damaged[at + byte] ^= 1;
-        wire::receive(&damaged, &case.secret).0.len()
+        wire::receive(
+            &damaged,
+            &wire::Verifier::new(case.secret.clone()),
+            wire::Via::Anywhere,
+        )
+        .0
+        .len()
     };
     assert_eq!(
         [0, 1, 2, 3, 4, 5, 6, 7].map(taken),
@@ -448,7 +504,7 @@ proptest! {
     fn a_flipped_signature_never_verifies(case in any_golden(), digit in 0usize..64, mask in 1u8..) {
         let mut damaged = case.datagram.clone();
         damaged[signature_at(case) + digit] ^= mask;
-        prop_assert_eq!(wire::receive(&damaged, &case.secret).0, vec![]);
+        prop_assert_eq!(wire::receive(&damaged, &wire::Verifier::new(case.secret.clone()), wire::Via::Anywhere).0, vec![]);
     }
 
     #[test]
@@ -459,7 +515,7 @@ proptest! {
     ) {
         let mut damaged = case.datagram.clone();
         damaged[at.index(case.datagram.len())] ^= mask;
-        let verified = wire::receive(&damaged, &case.secret).0;
+        let verified = wire::receive(&damaged, &wire::Verifier::new(case.secret.clone()), wire::Via::Anywhere).0;
         prop_assert!(verified.is_empty() || says_the_same(&damaged, case));
     }
 
@@ -476,13 +532,13 @@ proptest! {
         }
         damaged.truncate(cut.index(damaged.len()));
         damaged.extend(tail);
-        let (received, refusals) = wire::receive(&damaged, &case.secret);
+        let (received, refusals) = wire::receive(&damaged, &wire::Verifier::new(case.secret.clone()), wire::Via::Anywhere);
         prop_assert!(!refusals.is_empty() || !received.is_empty() || damaged == [0x90]);
     }
 
     #[test]
     fn any_bytes_are_refused_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
-        prop_assert_eq!(wire::receive(&bytes, &Secret::new("s")).0, vec![]);
+        prop_assert_eq!(wire::receive(&bytes, &wire::Verifier::new(Secret::new("s")), wire::Via::Anywhere).0, vec![]);
     }
 }
 
@@ -490,7 +546,11 @@ proptest! {
 fn every_prefix_of_every_golden_datagram_is_refused() {
     for case in GOLDENS.iter() {
         for length in 0..case.datagram.len() {
-            let (received, refusals) = wire::receive(&case.datagram[..length], &case.secret);
+            let (received, refusals) = wire::receive(
+                &case.datagram[..length],
+                &wire::Verifier::new(case.secret.clone()),
+                wire::Via::Anywhere,
+            );
             let outcome = (received.len(), refusals);
             assert_eq!(
                 outcome,
@@ -648,15 +708,15 @@ proptest! {
     fn a_reading_arrives_as_it_was(reading in any_reading()) {
         let secret = Secret::new("s");
         let path = "udp://192.0.2.6:4953";
-        let datagram = wire::encode(&reading, "openstack", path, &secret);
-        let (received, refusals) = wire::receive(&datagram, &secret);
+        let datagram = wire::encode(&reading, path, &wire::Signing::new("openstack", secret.clone()));
+        let (received, refusals) = wire::receive(&datagram, &wire::Verifier::new(secret.clone()), wire::Via::Anywhere);
         prop_assert_eq!((received.len(), refusals), (1, vec![]));
         check_content(reading, path, &received[0]);
     }
 
     #[test]
     fn old_and_current_verifiers_read_the_same_text(reading in any_reading()) {
-        let datagram = wire::encode(&reading, "openstack", "p", &Secret::new("s"));
+        let datagram = wire::encode(&reading, "p", &wire::Signing::new("openstack", Secret::new("s")));
         let message = decoded(&datagram).remove(0).unwrap();
         let message = message.as_map().unwrap();
         let (old, current) = (texts(message, Dialect::Old), texts(message, Dialect::Current));

@@ -106,8 +106,13 @@ pub(crate) fn datagrams(readings: &[Reading]) -> Vec<wire::Datagram> {
     readings
         .chunk_by(is_end)
         .flat_map(|round| {
-            let encode =
-                |reading| wire::encode(reading, "openstack", "udp://192.0.2.6:4953", &secret);
+            let encode = |reading| {
+                wire::encode(
+                    reading,
+                    "udp://192.0.2.6:4953",
+                    &wire::Signing::new("openstack", secret.clone()),
+                )
+            };
             wire::pack(round.iter().map(encode).collect(), 1472)
         })
         .collect()
@@ -117,7 +122,11 @@ pub(crate) fn datagrams(readings: &[Reading]) -> Vec<wire::Datagram> {
 pub(crate) fn received(readings: &[Reading]) -> Vec<Received> {
     let secret = Secret::new(SECRET);
     let taken = datagrams(readings).into_iter().flat_map(|datagram| {
-        let (received, refusals) = wire::receive(&datagram.bytes, &secret);
+        let (received, refusals) = wire::receive(
+            &datagram.bytes,
+            &wire::Verifier::new(secret.clone()),
+            wire::Via::Anywhere,
+        );
         assert!(refusals.is_empty());
         received
     });

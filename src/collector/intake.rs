@@ -203,6 +203,7 @@ mod tests {
                 seq,
             }),
             path: None,
+            evidence: crate::model::Evidence::default(),
             message_id: seq.to_string(),
             signature: String::new(),
             source: String::new(),

@@ -78,6 +78,7 @@ mod tests {
                 seq,
             }),
             path: Some(path.to_string()),
+            evidence: crate::model::Evidence::default(),
             message_id: String::new(),
             signature: String::new(),
             source: String::new(),

@@ -15,8 +15,8 @@ use nix::sys::socket::{
 use super::intake::{Inlet, Lost};
 use crate::clock;
 use crate::events::CollectorEvents;
-use crate::model::{Secret, Shared};
-use crate::wire;
+use crate::model::Shared;
+use crate::wire::{self, Verifier, Via};
 
 /// Asked of the kernel: at 200,000 datagrams a second this rides out a tenth of a second of not
 /// being scheduled. The kernel doubles it for its own book-keeping.
@@ -64,10 +64,10 @@ impl UdpReceiver {
     }
 
     /// Receives until `stop`, and then what the kernel still holds. Blocks its thread. Each datagram is
-    /// verified with the secret that holds when it is read.
+    /// verified with what holds when it is read.
     pub fn run(
         mut self,
-        secret: &Shared<Secret>,
+        verifier: &Shared<Verifier>,
         out: &Inlet,
         events: &CollectorEvents,
         stop: &AtomicBool,
@@ -76,7 +76,7 @@ impl UdpReceiver {
         let mut next = |flags| match self.receive(&mut buffer, flags, events) {
             Ok((length, from)) => {
                 let datagram = buffer.get(..length).unwrap_or_default();
-                take_in(datagram, from, &secret.get(), out, events);
+                take_in(datagram, from, &verifier.get(), out, events);
                 true
             }
             Err(Errno::EINTR) => true,
@@ -118,12 +118,12 @@ impl UdpReceiver {
 fn take_in(
     datagram: &[u8],
     from: Option<SocketAddr>,
-    secret: &Secret,
+    verifier: &Verifier,
     out: &Inlet,
     events: &CollectorEvents,
 ) {
     let now = clock::now();
-    let (messages, refusals) = wire::receive(datagram, secret);
+    let (messages, refusals) = wire::receive(datagram, verifier, Via::Anywhere);
     events.received(messages.len(), datagram.len());
     for refusal in refusals {
         events.refused(refusal, from, now);

@@ -332,6 +332,7 @@ fn bytes_of(message: &Received) -> usize {
     let Received {
         identity,
         path,
+        evidence: _,
         message_id,
         signature,
         source,
@@ -390,6 +391,7 @@ mod tests {
                 seq,
             }),
             path: None,
+            evidence: crate::model::Evidence::default(),
             message_id: id.to_string(),
             signature: String::new(),
             source: String::new(),

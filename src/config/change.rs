@@ -2,6 +2,7 @@
 //! hold from now on, those that only a start reads keep their running value and are named.
 
 use super::Purpose;
+use super::broker::{BrokerSettings, Declared};
 use super::options::{self, DEFAULT, Reload};
 use super::settings::{
     AgentSettings, CentralSettings, CollectorSettings, ComputeSettings, DatabaseSettings,
@@ -114,6 +115,8 @@ fn settings(picker: &mut Picker, running: &Settings, loaded: Settings) -> Settin
         collector,
         database,
         telemetry_secret,
+        broker,
+        topic,
     } = loaded;
     let of_refresh = [
         (DEFAULT, "refresh_pipeline_cfg"),
@@ -154,9 +157,78 @@ fn settings(picker: &mut Picker, running: &Settings, loaded: Settings) -> Settin
         agent: self::agent(picker, &running.agent, &agent),
         plugins: self::plugins(picker, &running.plugins, plugins),
         ipmi: self::ipmi(picker, &running.ipmi, ipmi),
-        collector: self::collector(picker, &running.collector, &collector),
+        collector: self::collector(picker, &running.collector, collector),
         database: self::database(picker, &running.database, database),
         telemetry_secret: picker.pick(&of_secret, &running.telemetry_secret, telemetry_secret),
+        broker: self::broker(picker, &running.broker, broker),
+        topic: picker.one(
+            "publisher_notifier",
+            "metering_topic",
+            &running.topic,
+            topic,
+        ),
+    }
+}
+
+fn broker(picker: &mut Picker, running: &BrokerSettings, loaded: BrokerSettings) -> BrokerSettings {
+    let BrokerSettings {
+        // Says where the members are from, and changes nothing by itself.
+        is_chosen,
+        members,
+        virtual_host,
+        tls,
+        heartbeat,
+        declared,
+    } = loaded;
+    let group = "oslo_messaging_rabbit";
+    let url = (DEFAULT, "transport_url");
+    let of_members = [
+        url,
+        (group, "rabbit_hosts"),
+        (group, "rabbit_host"),
+        (group, "rabbit_port"),
+        (group, "rabbit_userid"),
+        (group, "rabbit_password"),
+    ];
+    let of_host = [url, (group, "rabbit_virtual_host")];
+    let of_tls = [
+        (group, "ssl"),
+        (group, "ssl_ca_file"),
+        (group, "ssl_cert_file"),
+        (group, "ssl_key_file"),
+    ];
+    BrokerSettings {
+        is_chosen,
+        members: picker.pick(&of_members, &running.members, members),
+        virtual_host: picker.pick(&of_host, &running.virtual_host, virtual_host),
+        tls: picker.pick(&of_tls, &running.tls, tls),
+        heartbeat: picker.one(
+            group,
+            "heartbeat_timeout_threshold",
+            &running.heartbeat,
+            heartbeat,
+        ),
+        declared: self::declared(picker, &running.declared, declared),
+    }
+}
+
+fn declared(picker: &mut Picker, running: &Declared, loaded: Declared) -> Declared {
+    let Declared {
+        exchange,
+        durable,
+        auto_delete,
+        mirrored,
+        quorum,
+    } = loaded;
+    let group = "oslo_messaging_rabbit";
+    let quorum_option = (group, "rabbit_quorum_queue");
+    let of_durable = [(group, "amqp_durable_queues"), quorum_option];
+    Declared {
+        exchange: picker.one(DEFAULT, "control_exchange", &running.exchange, exchange),
+        durable: picker.pick(&of_durable, &running.durable, durable),
+        auto_delete: picker.one(group, "amqp_auto_delete", &running.auto_delete, auto_delete),
+        mirrored: picker.one(group, "rabbit_ha_queues", &running.mirrored, mirrored),
+        quorum: picker.pick(&[quorum_option], &running.quorum, quorum),
     }
 }
 
@@ -330,16 +402,23 @@ fn ipmi(picker: &mut Picker, running: &IpmiSettings, loaded: IpmiSettings) -> Ip
 fn collector(
     picker: &mut Picker,
     running: &CollectorSettings,
-    loaded: &CollectorSettings,
+    loaded: CollectorSettings,
 ) -> CollectorSettings {
     let CollectorSettings {
         udp_address,
         udp_port,
         batch_size,
         batch_timeout,
+        topics,
+        prefetch,
         http_listen,
-    } = *loaded;
+    } = loaded;
     let group = "collector";
+    let of_topics = [
+        (group, "topics"),
+        (group, "notifier"),
+        ("publisher_notifier", "metering_topic"),
+    ];
     CollectorSettings {
         udp_address: picker.one(group, "udp_address", &running.udp_address, udp_address),
         udp_port: picker.one(group, "udp_port", &running.udp_port, udp_port),
@@ -350,6 +429,8 @@ fn collector(
             &running.batch_timeout,
             batch_timeout,
         ),
+        topics: picker.pick(&of_topics, &running.topics, topics),
+        prefetch: picker.one(group, "prefetch", &running.prefetch, prefetch),
         http_listen: picker.one(group, "http_listen", &running.http_listen, http_listen),
     }
 }

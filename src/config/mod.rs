@@ -11,6 +11,7 @@
 
 use std::path::PathBuf;
 
+mod broker;
 mod change;
 mod command;
 mod connection;
@@ -29,6 +30,7 @@ mod shown;
 mod substitution;
 mod values;
 
+pub use broker::{BROKERS_MAX, BrokerMember, BrokerSettings, BrokerTls, Declared};
 pub use change::{Change, change};
 #[cfg(test)]
 pub(crate) use command::TAKEN_NAMES;

@@ -241,6 +241,9 @@ const COUNT: Kind = Kind::Int {
     most: i32::MAX as i64,
 };
 
+/// The most deliveries that wait for an acknowledgement: each holds a body of 1 MB at most.
+const PREFETCH_MAX: i64 = 10_000;
+
 /// The columns that most options share.
 const PLAIN: OptionSpec = OptionSpec {
     group: DEFAULT,
@@ -266,10 +269,10 @@ const IGNORED: OptionSpec = OptionSpec {
     ..PLAIN
 };
 
-/// An option of oslo.messaging's RabbitMQ driver, likewise.
+/// An option of oslo.messaging's RabbitMQ driver.
 const RABBIT: OptionSpec = OptionSpec {
     group: "oslo_messaging_rabbit",
-    ..IGNORED
+    ..FIXED
 };
 
 /// Every known option, by section.
@@ -421,13 +424,21 @@ pub static OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "transport_url",
         kind: Kind::Secret,
-        help: "The message broker. This version has no notifier:// publisher.",
-        ..IGNORED
+        help: "The message broker that notifier:// publishes to and the collector consumes from, as \
+               rabbit://USER:PASSWORD@HOST:PORT[,USER:PASSWORD@HOST:PORT]/VIRTUAL_HOST. Unset: the \
+               options of [oslo_messaging_rabbit] name it.",
+        ..FIXED
+    },
+    OptionSpec {
+        name: "control_exchange",
+        default: "ceilometer",
+        help: "The broker's topic exchange. The default is the one that Ceilometer's senders use.",
+        ..FIXED
     },
     OptionSpec {
         name: "rpc_backend",
         default: "rabbit",
-        help: "The messaging driver. This version has no notifier:// publisher.",
+        help: "The messaging driver; RabbitMQ is the only one.",
         ..IGNORED
     },
     OptionSpec {
@@ -759,6 +770,36 @@ pub static OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         group: "collector",
+        name: "notifier",
+        kind: Kind::Choice(&["auto", "yes", "no"]),
+        default: "auto",
+        help: "Whether to consume what notifier:// publishers send, beside UDP. auto: if transport_url, \
+               rabbit_host or rabbit_hosts is set.",
+        ..FIXED
+    },
+    OptionSpec {
+        group: "collector",
+        name: "topics",
+        kind: Kind::List,
+        default: "$publisher_notifier.metering_topic",
+        help: "The topics to consume from the message broker: the queues TOPIC.sample.",
+        ..FIXED
+    },
+    OptionSpec {
+        group: "collector",
+        name: "prefetch",
+        kind: Kind::Int {
+            least: 1,
+            most: PREFETCH_MAX,
+        },
+        default: "500",
+        help: "Deliveries that the broker may hand out before the first of them is stored and \
+               acknowledged, 1 to 10000. More of them fill larger transactions, and come twice if \
+               the collector dies.",
+        ..FIXED
+    },
+    OptionSpec {
+        group: "collector",
         name: "http_listen",
         kind: Kind::Listen,
         default: "127.0.0.1:9181",
@@ -830,13 +871,15 @@ pub static OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         group: "publisher_notifier",
         name: "metering_topic",
-        default: "metering",
+        default: "metering_ha",
         deprecated: &[
             (DEFAULT, "metering_topic"),
             ("publisher_rpc", "metering_topic"),
         ],
-        help: "The topic of the message broker. This version has no notifier:// publisher.",
-        ..IGNORED
+        help: "The topic of notifier:// publishers whose URL names none, and of the collector. The \
+               default is the HA pipeline's own, so that nothing in normal telemetry delays it; \
+               metering is Ceilometer's.",
+        ..FIXED
     },
     // ---------------------------------------------------------------- [oslo_messaging_rabbit]
     OptionSpec {
@@ -885,11 +928,36 @@ pub static OPTIONS: &[OptionSpec] = &[
         ..RABBIT
     },
     OptionSpec {
-        name: "rabbit_use_ssl",
+        name: "ssl",
         kind: Kind::Bool,
         default: "false",
-        deprecated: &[(DEFAULT, "rabbit_use_ssl")],
-        help: "Whether to speak TLS with the broker.",
+        deprecated: &[
+            ("oslo_messaging_rabbit", "rabbit_use_ssl"),
+            (DEFAULT, "rabbit_use_ssl"),
+        ],
+        help: "Whether to speak TLS with the broker; its certificate must then be trusted and be of \
+               its host.",
+        ..RABBIT
+    },
+    OptionSpec {
+        name: "ssl_ca_file",
+        kind: Kind::File,
+        deprecated: &[("oslo_messaging_rabbit", "kombu_ssl_ca_certs")],
+        help: "A file of certificates (PEM) that are trusted beside those of the system.",
+        ..RABBIT
+    },
+    OptionSpec {
+        name: "ssl_cert_file",
+        kind: Kind::File,
+        deprecated: &[("oslo_messaging_rabbit", "kombu_ssl_certfile")],
+        help: "A file with our own certificate (PEM), for brokers that ask for one.",
+        ..RABBIT
+    },
+    OptionSpec {
+        name: "ssl_key_file",
+        kind: Kind::File,
+        deprecated: &[("oslo_messaging_rabbit", "kombu_ssl_keyfile")],
+        help: "A file with the certificate's key (PEM).",
         ..RABBIT
     },
     OptionSpec {
@@ -897,7 +965,22 @@ pub static OPTIONS: &[OptionSpec] = &[
         kind: Kind::Bool,
         default: "false",
         deprecated: &[(DEFAULT, "rabbit_ha_queues")],
-        help: "Whether queues are mirrored.",
+        help: "Whether queues ask to be mirrored, as brokers before 3.0 want to be asked.",
+        ..RABBIT
+    },
+    OptionSpec {
+        name: "rabbit_quorum_queue",
+        kind: Kind::Bool,
+        default: "false",
+        help: "Whether queues are quorum queues; they are durable then.",
+        ..RABBIT
+    },
+    OptionSpec {
+        name: "amqp_auto_delete",
+        kind: Kind::Bool,
+        default: "false",
+        deprecated: &[(DEFAULT, "amqp_auto_delete")],
+        help: "Whether queues go when nobody uses them any more.",
         ..RABBIT
     },
     OptionSpec {

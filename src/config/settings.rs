@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::broker::{self, BrokerSettings};
 use super::command::{CommandLine, PluginSpec};
 use super::connection::Connection;
 use super::options::DEFAULT;
@@ -89,6 +90,10 @@ pub struct Settings {
     pub database: DatabaseSettings,
     /// The secret that signs; None if it is unset or empty.
     pub telemetry_secret: Option<Secret>,
+    /// The message broker.
+    pub broker: BrokerSettings,
+    /// The topic of a notifier:// publisher whose URL names none.
+    pub topic: String,
 }
 
 /// A set of pollsters.
@@ -281,6 +286,10 @@ pub struct CollectorSettings {
     pub batch_size: usize,
     /// How long a sample waits for its batch to fill.
     pub batch_timeout: Duration,
+    /// Topics to consume from the message broker; none if it is not to be asked.
+    pub topics: Vec<String>,
+    /// Deliveries that the broker may hand out before the first of them is acknowledged.
+    pub prefetch: u16,
     /// Where metrics and health are served; None for nowhere.
     pub http_listen: Option<SocketAddr>,
 }
@@ -353,6 +362,8 @@ pub(super) fn build(values: &mut Values<'_>, host_name: &str) -> Result<Settings
         collector: collector(values)?,
         database: database(values)?,
         telemetry_secret: telemetry_secret(values)?,
+        broker: broker::build(values)?,
+        topic: values.text("publisher_notifier", "metering_topic")?,
     })
 }
 
@@ -548,8 +559,22 @@ fn collector(values: &mut Values<'_>) -> Result<CollectorSettings, Mismatch> {
         udp_port: narrow(values, "collector", "udp_port")?,
         batch_size: narrow(values, "collector", "batch_size")?,
         batch_timeout,
+        topics: topics(values)?,
+        prefetch: narrow(values, "collector", "prefetch")?,
         http_listen: values.listen("collector", "http_listen")?,
     })
+}
+
+/// The topics to consume, if the configuration says where the broker is.
+fn topics(values: &Values<'_>) -> Result<Vec<String>, Mismatch> {
+    let is_wanted = match values.text("collector", "notifier")?.as_str() {
+        "yes" => true,
+        "no" => false,
+        _ => broker::is_chosen(values),
+    };
+    let mut topics = values.words("collector", "topics")?;
+    topics.dedup();
+    Ok(if is_wanted { topics } else { Vec::new() })
 }
 
 fn database(values: &mut Values<'_>) -> Result<DatabaseSettings, Mismatch> {

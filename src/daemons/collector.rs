@@ -26,6 +26,7 @@ use crate::events::{Chain, CollectorEvents};
 use crate::model::{Secret, Shared};
 use crate::storage::{Database, RowRefusal, StoreError};
 use crate::web::Health;
+use crate::wire::Verifier;
 
 /// How long a batch may take, failing or hanging, before `/healthz` says so.
 const TROUBLE_AFTER: Duration = Duration::from_secs(5);
@@ -113,7 +114,7 @@ pub struct Collector {
 /// What a reload changes.
 #[derive(Clone)]
 struct Live {
-    secret: Shared<Secret>,
+    verifier: Shared<Verifier>,
     limits: Shared<Limits>,
     keep: Shared<Option<Duration>>,
 }
@@ -122,7 +123,7 @@ impl Part for Live {
     fn reload(&self, configuration: &Configuration, secret: &Secret) -> Result<(), DaemonError> {
         self.limits.set(limits(&configuration.settings.collector));
         self.keep.set(configuration.settings.database.retention);
-        self.secret.set(secret.clone());
+        self.verifier.set(Verifier::new(secret.clone()));
         Ok(())
     }
 }
@@ -145,7 +146,7 @@ impl Collector {
             usage: UsageReader::new(),
         });
         let live = Live {
-            secret: Shared::new(secret.clone()),
+            verifier: Shared::new(Verifier::new(secret.clone())),
             limits: Shared::new(limits(&settings.collector)),
             keep: Shared::new(settings.database.retention),
         };
@@ -155,9 +156,9 @@ impl Collector {
         if let Some(ip) = settings.collector.udp_address {
             let socket = bind(ip, settings.collector.udp_port, &events)?;
             address = socket.local_addr().ok();
-            let (secret, flag) = (live.secret.clone(), stop.flag());
+            let (verifier, flag) = (live.verifier.clone(), stop.flag());
             receivers.spawn("receive udp".into(), move || {
-                socket.run(&secret, &inlet, &events, &flag);
+                socket.run(&verifier, &inlet, &events, &flag);
             })?;
         } else {
             events.deaf();

@@ -14,7 +14,7 @@ mod value;
 
 pub use instance::{INSTANCE_STATES, instance_state_name};
 pub use quarantine::{Quarantined, QuarantinedMessage};
-pub use reading::{Identity, Reading, Received, ReceivedMeter};
+pub use reading::{Evidence, Identity, Proof, Reading, Received, ReceivedMeter, Standing};
 pub use reason::{FailReason, GatewayStatus};
 pub use sample::{Metadata, Meter, MeterType, Sample, Volume, meters};
 pub use secret::Secret;

@@ -34,6 +34,8 @@ pub struct Received {
     pub identity: Option<Identity>,
     /// The publisher it came by, as the sender named it.
     pub path: Option<String>,
+    /// How well its origin is proven, and whether it speaks of now.
+    pub evidence: Evidence,
     /// The message's own id.
     pub message_id: String,
     /// The signature it carried, as it goes into the `sample` table.
@@ -55,6 +57,39 @@ pub struct Received {
     /// The resource's metadata: a map, order as sent, from every real sender. The original stored
     /// null, text and lists as well.
     pub metadata: Value,
+}
+
+/// What a message is worth as evidence: only what is proven well enough and live moves state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Evidence {
+    /// How well its origin is proven.
+    pub proof: Proof,
+    /// Whether it speaks of now.
+    pub standing: Standing,
+}
+
+/// How well the origin of a message is proven.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Proof {
+    /// By the secret that the whole fleet shares: any of its hosts could have made it.
+    #[default]
+    SharedSecret,
+    /// By the key of this number that only its observer and the collectors hold.
+    HostKey(u32),
+}
+
+/// Whether a message speaks of now. What doesn't is history, and moves no state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Standing {
+    /// It came as it was sent.
+    #[default]
+    Live,
+    /// It waited in a queue or a spool for nobody knows how long.
+    Backlog,
+    /// Its time is too long ago.
+    Ancient,
+    /// Its time is too far ahead.
+    Future,
 }
 
 /// A meter as a sender wrote it.

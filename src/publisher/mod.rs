@@ -5,17 +5,7 @@ pub mod queue;
 pub mod udp;
 
 pub use crate::events::Outcome;
-use crate::model::{Reading, Secret};
-
-/// What makes a message of a reading. What is queued is signed when it is sent, so that a new secret
-/// holds for it as well.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Signing {
-    /// Ceilometer's sample source.
-    pub source: String,
-    /// The secret.
-    pub secret: Secret,
-}
+use crate::model::Reading;
 
 /// A way out.
 pub trait Publish: Send {

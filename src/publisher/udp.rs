@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket}
 
 use nix::sys::socket::{getsockopt, sockopt};
 
-use super::{Outcome, Publish, Signing};
+use super::{Outcome, Publish};
 use crate::model::{Reading, Shared};
-use crate::wire::{self, Datagram};
+use crate::wire::{self, Datagram, Signing};
 
 /// What a datagram may hold where the path's MTU can't be learnt: IPv6 promises 1280 bytes, less
 /// 48 of headers.
@@ -82,8 +82,7 @@ impl Publish for UdpPublisher {
         };
         let mut outcome = Outcome::default();
         let signing = self.signing.get();
-        let Signing { source, secret } = signing.as_ref();
-        let encode = |reading| wire::encode(reading, source, &self.path, secret);
+        let encode = |reading| wire::encode(reading, &self.path, &signing);
         let messages: Vec<Vec<u8>> = readings.iter().map(encode).collect();
         for Datagram { bytes, messages } in wire::pack(messages, payload_max) {
             match self.send(&bytes) {

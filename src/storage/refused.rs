@@ -86,6 +86,7 @@ fn json_of(received: &Received) -> String {
     let Received {
         identity,
         path,
+        evidence: _,
         message_id,
         signature,
         source,
@@ -170,6 +171,7 @@ mod tests {
                 seq: 9,
             }),
             path: None,
+            evidence: crate::model::Evidence::default(),
             message_id: "m".into(),
             signature: "s".into(),
             source: "openstack".into(),

@@ -346,6 +346,7 @@ fn check_texts(received: &Received) -> Result<(), RowRefusal> {
     let Received {
         identity,
         path,
+        evidence: _,
         message_id,
         signature,
         source,
@@ -485,6 +486,7 @@ mod tests {
                 seq: 1,
             }),
             path: Some("udp://192.0.2.1:4953".into()),
+            evidence: crate::model::Evidence::default(),
             message_id: "m-1".into(),
             signature: "0".repeat(64),
             source: "openstack".into(),

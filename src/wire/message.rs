@@ -1,12 +1,15 @@
 //! Pure. The metering message: from a reading to a signed datagram, and from a datagram to the
 //! messages in it that are authentic and make sense.
 
+use std::net::SocketAddr;
+
 use rmp::encode::ByteBuf;
 
 use super::pytext::{self, Dialect};
 use super::{Refusal, msgpack, signature};
 use crate::model::{
-    Identity, Meter, Reading, Received, ReceivedMeter, Sample, Secret, UtcTime, Value, Volume,
+    Evidence, Identity, Meter, Reading, Received, ReceivedMeter, Sample, Secret, UtcTime, Value,
+    Volume,
 };
 
 /// What we write as `ha_v`. A message with a greater one is read all the same, by the keys that
@@ -20,16 +23,42 @@ pub const VERSION: u64 = 1;
 /// Only text or maps inside lists are left on which the two differ; no meter of ours has any.
 ///
 /// An empty secret yields an empty signature, as in Ceilometer, which [`receive`] refuses.
-pub fn encode(reading: &Reading, source: &str, path: &str, secret: &Secret) -> Vec<u8> {
-    let mut message = entries(reading, source, path);
-    let signature = signature::sign(&message, secret);
+pub fn encode(reading: &Reading, path: &str, signing: &Signing) -> Vec<u8> {
+    let mut out = ByteBuf::with_capacity(USUAL_BYTES);
+    msgpack::write_map(&mut out, &signed(reading, path, signing));
+    out.into_vec()
+}
+
+/// The signed message of a reading for one path, its entries in sorted order of their keys.
+pub fn signed(reading: &Reading, path: &str, signing: &Signing) -> Message {
+    let mut message = entries(reading, &signing.source, path);
+    let signature = signature::sign(&message, &signing.secret);
     let place = message.iter_mut().find(|(key, _)| *key == signature::KEY);
     if let Some((_, value)) = place {
         *value = signature.into();
     }
-    let mut out = ByteBuf::with_capacity(USUAL_BYTES);
-    msgpack::write_map(&mut out, &message);
-    out.into_vec()
+    message
+}
+
+/// A message of ours.
+pub type Message = Vec<(&'static str, Value)>;
+
+/// What makes a message of a reading. Readings are signed when they are sent and not before, so that a
+/// new secret holds for those that wait as well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signing {
+    source: String,
+    secret: Secret,
+}
+
+impl Signing {
+    /// Signs with the secret that the fleet shares. `source` is Ceilometer's sample source.
+    pub fn new(source: impl Into<String>, secret: Secret) -> Self {
+        Signing {
+            source: source.into(),
+            secret,
+        }
+    }
 }
 
 /// Fills datagrams with encoded messages, in order: one message goes as it is, several as a list.
@@ -65,12 +94,16 @@ pub struct Datagram {
 }
 
 /// Takes a datagram apart and every message through [`accept`]. One bad message costs one message.
-pub fn receive(datagram: &[u8], secret: &Secret) -> (Vec<Received>, Vec<Refusal>) {
+pub fn receive(
+    datagram: &[u8],
+    verifier: &Verifier,
+    via: Via<'_>,
+) -> (Vec<Received>, Vec<Refusal>) {
     let messages = msgpack::messages(datagram);
     let mut received = Vec::with_capacity(messages.len());
     let mut refusals = Vec::new();
     for message in messages {
-        match message.and_then(|message| accept(message, secret)) {
+        match message.and_then(|message| accept(message, verifier, via)) {
             Ok(message) => received.push(message),
             Err(refusal) => refusals.push(refusal),
         }
@@ -81,10 +114,35 @@ pub fn receive(datagram: &[u8], secret: &Secret) -> (Vec<Received>, Vec<Refusal>
 /// Verifies one decoded message and only then reads it.
 pub fn accept<K: AsRef<str>>(
     message: Vec<(K, Value)>,
-    secret: &Secret,
+    verifier: &Verifier,
+    _via: Via<'_>,
 ) -> Result<Received, Refusal> {
-    signature::verify(&message, secret)?;
+    signature::verify(&message, &verifier.secret)?;
     Fields::sort(message).read()
+}
+
+/// What messages are verified by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verifier {
+    secret: Secret,
+}
+
+impl Verifier {
+    /// Takes what is signed with the secret that the fleet shares.
+    pub fn new(secret: Secret) -> Self {
+        Verifier { secret }
+    }
+}
+
+/// The way by which a message arrived, as the receiver knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via<'a> {
+    /// Nothing is known of it.
+    Anywhere,
+    /// In a datagram to this address of ours.
+    Udp(SocketAddr),
+    /// From the queue of this topic.
+    Topic(&'a str),
 }
 
 /// The room a message usually needs, so that encoding reserves memory once.
@@ -274,6 +332,7 @@ impl Fields {
         Ok(Received {
             identity,
             path: path(self.ha_path)?,
+            evidence: Evidence::default(),
             message_id: text("message_id", self.message_id)?,
             signature: text(signature::KEY, self.message_signature)?,
             source: text("source", self.source)?,

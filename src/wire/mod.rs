@@ -5,11 +5,14 @@
 //! [`receive`] takes one apart. Below them: [`msgpack`] (bounded decoding), [`signature`] (what is
 //! signed, and the check of it) and [`pytext`] (the text of a value, as Python prints it).
 
+pub mod envelope;
 mod message;
 pub mod msgpack;
 pub mod pytext;
 mod refusal;
 pub mod signature;
 
-pub use message::{Datagram, VERSION, accept, encode, pack, receive};
+pub use message::{
+    Datagram, Message, Signing, VERSION, Verifier, Via, accept, encode, pack, receive, signed,
+};
 pub use refusal::Refusal;

@@ -445,7 +445,11 @@ pub fn signed(reading: &Reading) -> Vec<u8> {
 
 /// The message of a reading for this path, with this secret.
 pub fn signed_with(reading: &Reading, path: &str, secret: &str) -> Vec<u8> {
-    wire::encode(reading, "openstack", path, &Secret::new(secret))
+    wire::encode(
+        reading,
+        path,
+        &wire::Signing::new("openstack", Secret::new(secret)),
+    )
 }
 
 /// A datagram of a real sender.

@@ -290,6 +290,7 @@ pub fn reading_of(observer: &str, epoch: u64, seq: u64) -> Received {
             seq,
         }),
         path: Some("storage".to_owned()),
+        evidence: ceilometer_ha::model::Evidence::default(),
         message_id: format!("{observer}-{epoch}-{seq}"),
         signature: "5".repeat(64),
         source: "openstack".to_owned(),

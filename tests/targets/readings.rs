@@ -24,10 +24,18 @@ pub(super) fn datagram(bytes: &[u8]) {
     let secret = Secret::new(SECRET);
     let messages = msgpack::messages(bytes);
     assert!(messages.len() <= msgpack::MESSAGES_MAX + 1);
-    let (received, refusals) = wire::receive(bytes, &secret);
+    let (received, refusals) = wire::receive(
+        bytes,
+        &wire::Verifier::new(secret.clone()),
+        wire::Via::Anywhere,
+    );
     assert_eq!(received.len() + refusals.len(), messages.len());
     received.iter().for_each(check_received);
-    let (forged, _) = wire::receive(bytes, &Secret::new("another secret"));
+    let (forged, _) = wire::receive(
+        bytes,
+        &wire::Verifier::new(Secret::new("another secret")),
+        wire::Via::Anywhere,
+    );
     assert!(forged.is_empty() || received.is_empty());
 
     let messages = messages.into_iter().flatten().map(own);
@@ -45,9 +53,8 @@ fn completed(message: Entries) -> Entries {
     let sample = sample(Metadata::new());
     let encoded = wire::encode(
         &reading(sample),
-        "openstack",
         "udp://h:1",
-        &Secret::new("x"),
+        &wire::Signing::new("openstack", Secret::new("x")),
     );
     let mut complete = own(msgpack::messages(&encoded).remove(0).unwrap());
     for (key, value) in message {
@@ -68,7 +75,11 @@ fn sign(mut message: Entries) -> Entries {
 /// too much to sign; with one digit of it changed it is wrong.
 fn accept(signed: &Entries) -> Option<Received> {
     let secret = Secret::new(SECRET);
-    let outcome = wire::accept(signed.clone(), &secret);
+    let outcome = wire::accept(
+        signed.clone(),
+        &wire::Verifier::new(secret.clone()),
+        wire::Via::Anywhere,
+    );
     let (_, signature) = signed.last().unwrap();
     if *signature == Value::from("") {
         assert_eq!(outcome, Err(Refusal::NoSignature));
@@ -78,7 +89,11 @@ fn accept(signed: &Entries) -> Option<Received> {
     let mut forged = signed.clone();
     forged.last_mut().unwrap().1 = altered(signature.as_str().unwrap()).into();
     assert_eq!(
-        wire::accept(forged, &secret),
+        wire::accept(
+            forged,
+            &wire::Verifier::new(secret.clone()),
+            wire::Via::Anywhere
+        ),
         Err(Refusal::BadSignature),
         "a changed signature is taken"
     );
@@ -116,7 +131,14 @@ fn check_transport(signed: &[Entries], taken: &[Received]) {
     let mut count = 0;
     for datagram in wire::pack(encoded, LIMIT) {
         count += datagram.messages;
-        arrived.extend(wire::receive(&datagram.bytes, &Secret::new(SECRET)).0);
+        arrived.extend(
+            wire::receive(
+                &datagram.bytes,
+                &wire::Verifier::new(Secret::new(SECRET)),
+                wire::Via::Anywhere,
+            )
+            .0,
+        );
     }
     assert_eq!(count, signed.len());
     assert_eq!(arrived.len(), taken.len());
@@ -170,8 +192,16 @@ fn check_texts(message: &Entries) {
 
 fn check_as_metadata(message: Entries) {
     let sent = reading(sample(message.into_iter().collect()));
-    let encoded = wire::encode(&sent, "openstack", "udp://h:1", &Secret::new(SECRET));
-    let (mut received, refusals) = wire::receive(&encoded, &Secret::new(SECRET));
+    let encoded = wire::encode(
+        &sent,
+        "udp://h:1",
+        &wire::Signing::new("openstack", Secret::new(SECRET)),
+    );
+    let (mut received, refusals) = wire::receive(
+        &encoded,
+        &wire::Verifier::new(Secret::new(SECRET)),
+        wire::Via::Anywhere,
+    );
     let Some(received) = received.pop() else {
         let too_much = [
             Refusal::TooLarge,
@@ -279,9 +309,17 @@ fn check_sent(domain: &Domain, metadata: Metadata) {
     let emitter = Emitter::new("node-1", 7, Some("blue"), &[]);
     emitter.emit(Duration::from_secs(30), vec![sample], |readings| {
         for reading in readings {
-            let encoded = wire::encode(&reading, "openstack", "udp://h:1", &Secret::new(SECRET));
+            let encoded = wire::encode(
+                &reading,
+                "udp://h:1",
+                &wire::Signing::new("openstack", Secret::new(SECRET)),
+            );
             assert!(encoded.len() <= PAYLOAD_MAX, "{} bytes", encoded.len());
-            let (received, refusals) = wire::receive(&encoded, &Secret::new(SECRET));
+            let (received, refusals) = wire::receive(
+                &encoded,
+                &wire::Verifier::new(Secret::new(SECRET)),
+                wire::Via::Anywhere,
+            );
             assert_eq!(received.len(), 1, "{refusals:?}");
         }
     });

@@ -32,8 +32,8 @@ use crate::pollsters::ping::round::PROBES_MAX;
 use crate::pollsters::schedule::Schedule;
 use crate::pollsters::storage::{SharedMemory, names};
 use crate::pollsters::{Context, Listed, Pollster, known_meters, listed};
-use crate::publisher::Signing;
 use crate::web::Health;
+use crate::wire::Signing;
 
 /// Runs the agent until it is told to end.
 pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
@@ -444,10 +444,7 @@ fn save_changes(
 }
 
 fn signing(settings: &Settings, secret: &Secret) -> Signing {
-    Signing {
-        source: settings.sample_source.clone(),
-        secret: secret.clone(),
-    }
+    Signing::new(&settings.sample_source, secret.clone())
 }
 
 /// Every pollster of every source.

@@ -10,9 +10,10 @@ use crate::clock;
 use crate::events::AgentEvents;
 use crate::model::Shared;
 use crate::pipeline::{Pipeline, Publisher};
+use crate::publisher::Publish;
 use crate::publisher::queue::{Batch, Queue};
 use crate::publisher::udp::UdpPublisher;
-use crate::publisher::{Publish, Signing};
+use crate::wire::Signing;
 
 /// Each publisher by its sink and its path.
 pub(super) type Outlets = BTreeMap<(String, String), Outlet>;

@@ -12,6 +12,8 @@ pub(super) fn print(settings: &CollectorSettings) -> Result<(), DaemonError> {
         udp_port,
         batch_size,
         batch_timeout,
+        topics,
+        prefetch,
         http_listen,
     } = settings;
     match udp_address {
@@ -22,6 +24,12 @@ pub(super) fn print(settings: &CollectorSettings) -> Result<(), DaemonError> {
         None => output::line(format_args!(
             "receives nothing: [collector] udp_address is empty"
         ))?,
+    }
+    if !topics.is_empty() {
+        output::line(format_args!(
+            "consumes {} from the message broker, {prefetch} deliveries at a time",
+            topics.join(", ")
+        ))?;
     }
     output::line(format_args!(
         "stores up to {batch_size} messages at once, after {batch_timeout:?} at the latest"
