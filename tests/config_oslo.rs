@@ -410,6 +410,7 @@ fn a_value(spec: &'static OptionSpec) -> BoxedStrategy<String> {
         Kind::Text if matches!(spec.name, "host" | "sample_source" | "cluster" | "user") => {
             word.boxed()
         }
+        Kind::Text if spec.name == "rabbit_host" => "[a-z]{1,6}".boxed(),
         Kind::Text => prop_oneof![
             word.boxed(),
             Just("$host x".to_owned()),
@@ -421,6 +422,9 @@ fn a_value(spec: &'static OptionSpec) -> BoxedStrategy<String> {
             Just("$debug, $compute.ping_count $compute.ping_interval".to_owned()),
         ]
         .boxed(),
+        Kind::Secret if spec.name == "transport_url" => {
+            "rabbit://[a-z]{1,4}:[a-z0-9#=;]{1,9}@[a-z]{1,4}:[1-9][0-9]{3}/[a-z]{0,4}".boxed()
+        }
         Kind::Secret => "[a-z0-9 #=:;]{1,30}".boxed(),
         Kind::Bool => {
             let words = [
@@ -454,6 +458,11 @@ fn a_value(spec: &'static OptionSpec) -> BoxedStrategy<String> {
         Kind::Choices(words) => prop::sample::subsequence(words.to_vec(), 1..=words.len())
             .prop_map(|words| words.join(" , "))
             .boxed(),
+        Kind::List if spec.name == "rabbit_hosts" => {
+            prop::sample::select(vec!["mq1, mq2:5673", "[fd00::1]:5671", "10.0.0.1:5672"])
+                .prop_map(str::to_owned)
+                .boxed()
+        }
         Kind::List => prop::collection::vec("[a-z.]{1,6}", 0..4)
             .prop_map(|words| words.join(",\n   "))
             .boxed(),

@@ -199,7 +199,7 @@ fn parse(url: &str) -> Result<Option<Parsed>, &'static str> {
         });
     }
     if members.len() > BROKERS_MAX {
-        return Err("16 brokers at most");
+        return Err("a shorter list of brokers");
     }
     let virtual_host = match path {
         "" => "/".to_owned(),

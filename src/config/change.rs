@@ -181,26 +181,27 @@ fn broker(picker: &mut Picker, running: &BrokerSettings, loaded: BrokerSettings)
         declared,
     } = loaded;
     let group = "oslo_messaging_rabbit";
-    let url = (DEFAULT, "transport_url");
     let of_members = [
-        url,
+        (DEFAULT, "transport_url"),
+        (group, "rabbit_virtual_host"),
         (group, "rabbit_hosts"),
         (group, "rabbit_host"),
         (group, "rabbit_port"),
         (group, "rabbit_userid"),
         (group, "rabbit_password"),
     ];
-    let of_host = [url, (group, "rabbit_virtual_host")];
     let of_tls = [
         (group, "ssl"),
         (group, "ssl_ca_file"),
         (group, "ssl_cert_file"),
         (group, "ssl_key_file"),
     ];
+    let place = (running.members.clone(), running.virtual_host.clone());
+    let (members, virtual_host) = picker.pick(&of_members, &place, (members, virtual_host));
     BrokerSettings {
         is_chosen,
-        members: picker.pick(&of_members, &running.members, members),
-        virtual_host: picker.pick(&of_host, &running.virtual_host, virtual_host),
+        members,
+        virtual_host,
         tls: picker.pick(&of_tls, &running.tls, tls),
         heartbeat: picker.one(
             group,
@@ -221,14 +222,18 @@ fn declared(picker: &mut Picker, running: &Declared, loaded: Declared) -> Declar
         quorum,
     } = loaded;
     let group = "oslo_messaging_rabbit";
-    let quorum_option = (group, "rabbit_quorum_queue");
-    let of_durable = [(group, "amqp_durable_queues"), quorum_option];
+    let of_queues = [
+        (group, "amqp_durable_queues"),
+        (group, "rabbit_quorum_queue"),
+    ];
+    let kind = (running.durable, running.quorum);
+    let (durable, quorum) = picker.pick(&of_queues, &kind, (durable, quorum));
     Declared {
         exchange: picker.one(DEFAULT, "control_exchange", &running.exchange, exchange),
-        durable: picker.pick(&of_durable, &running.durable, durable),
+        durable,
         auto_delete: picker.one(group, "amqp_auto_delete", &running.auto_delete, auto_delete),
         mirrored: picker.one(group, "rabbit_ha_queues", &running.mirrored, mirrored),
-        quorum: picker.pick(&[quorum_option], &running.quorum, quorum),
+        quorum,
     }
 }
 
@@ -414,11 +419,7 @@ fn collector(
         http_listen,
     } = loaded;
     let group = "collector";
-    let of_topics = [
-        (group, "topics"),
-        (group, "notifier"),
-        ("publisher_notifier", "metering_topic"),
-    ];
+    let of_topics = [(group, "topics"), (group, "notifier")];
     CollectorSettings {
         udp_address: picker.one(group, "udp_address", &running.udp_address, udp_address),
         udp_port: picker.one(group, "udp_port", &running.udp_port, udp_port),

@@ -23,11 +23,10 @@ const SECTIONS: &str = "
 const OPTIONS: &[(&str, &str)] = &[
     (
         DEFAULT,
-        "ack_on_event_error allowed_rpc_exception_modules amqp_auto_delete
-        amqp_rpc_single_reply_queue api_paste_config auth_strategy backdoor_port backdoor_socket
+        "ack_on_event_error allowed_rpc_exception_modules         amqp_rpc_single_reply_queue api_paste_config auth_strategy backdoor_port backdoor_socket
         batch_polled_samples batch_size ceilometer_control_exchange cfg_file cinder_control_exchange
         client_socket_timeout collector_workers config_dir config_file config_source
-        conn_pool_min_size conn_pool_ttl control_exchange default_log_levels
+        conn_pool_min_size conn_pool_ttl default_log_levels
         default_notification_level default_publisher_id definitions_cfg_file
         disable_non_metric_meters disable_process_locking dns_control_exchange enable_notifications
         enable_prometheus_exporter event_dispatchers event_pipeline_cfg_file
@@ -36,8 +35,7 @@ const OPTIONS: &[(&str, &str)] = &[
         heartbeat_socket_dir heat_control_exchange http_control_exchanges http_timeout
         hypervisor_inspector identity_name_discovery ignore_disabled_projects insecure
         instance_format instance_uuid_format ironic_exchange keystone_control_exchange
-        kombu_reconnect_delay kombu_ssl_ca_certs kombu_ssl_certfile kombu_ssl_keyfile
-        kombu_ssl_version kwapi_control_exchange lock_path log_color log_config log_config_append
+        kombu_reconnect_delay         kombu_ssl_version kwapi_control_exchange lock_path log_color log_config log_config_append
         log_date_format log_format log_options log_rotate_interval log_rotate_interval_type
         log_rotation_type logging_context_format_string logging_debug_format_suffix
         logging_default_format_string logging_exception_prefix logging_user_identity_format
@@ -92,24 +90,23 @@ const OPTIONS: &[(&str, &str)] = &[
     ("ipmi", "node_manager_init_retry polling_retry"),
     (
         "oslo_messaging_rabbit",
-        "amqp_auto_delete channel_max conn_pool_min_size conn_pool_ttl connection_factory
+        "channel_max conn_pool_min_size conn_pool_ttl connection_factory
         default_notification_exchange default_notification_retry_attempts default_rpc_exchange
         default_rpc_retry_attempts default_serializer_type direct_mandatory_flag
         enable_cancel_on_failover fake_rabbit frame_max heartbeat_interval heartbeat_rate
         host_connection_reconnect_delay hostname kombu_compression kombu_failover_strategy
         kombu_missing_consumer_retry_timeout kombu_reconnect_delay kombu_reconnect_splay
-        kombu_reconnect_timeout kombu_ssl_ca_certs kombu_ssl_certfile kombu_ssl_keyfile
-        kombu_ssl_version notification_listener_prefetch_count notification_persistence
+        kombu_reconnect_timeout         kombu_ssl_version notification_listener_prefetch_count notification_persistence
         notification_retry_delay pool_max_overflow pool_max_size pool_recycle pool_stale
         pool_timeout processname rabbit_interval_max rabbit_login_method rabbit_max_retries
         rabbit_qos_prefetch_count rabbit_quorum_delivery_limit rabbit_quorum_max_memory_bytes
-        rabbit_quorum_max_memory_length rabbit_quorum_queue rabbit_retry_backoff
+        rabbit_quorum_max_memory_length rabbit_retry_backoff
         rabbit_retry_interval rabbit_stream_fanout rabbit_transient_queues_ttl
         rabbit_transient_quorum_queue retry_delay rpc_conn_pool_size rpc_listener_prefetch_count
         rpc_queue_expiration rpc_reply_exchange rpc_reply_listener_prefetch_count
-        rpc_reply_retry_attempts rpc_reply_retry_delay rpc_retry_delay socket_timeout ssl
-        ssl_ca_file ssl_cert_file ssl_enforce_fips_mode ssl_enforce_hostname_verification
-        ssl_key_file ssl_options ssl_version tcp_user_timeout use_queue_manager",
+        rpc_reply_retry_attempts rpc_reply_retry_delay rpc_retry_delay socket_timeout
+        ssl_enforce_fips_mode ssl_enforce_hostname_verification
+        ssl_options ssl_version tcp_user_timeout use_queue_manager",
     ),
     (
         "publisher_notifier",

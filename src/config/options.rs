@@ -942,21 +942,30 @@ pub static OPTIONS: &[OptionSpec] = &[
     OptionSpec {
         name: "ssl_ca_file",
         kind: Kind::File,
-        deprecated: &[("oslo_messaging_rabbit", "kombu_ssl_ca_certs")],
+        deprecated: &[
+            ("oslo_messaging_rabbit", "kombu_ssl_ca_certs"),
+            (DEFAULT, "kombu_ssl_ca_certs"),
+        ],
         help: "A file of certificates (PEM) that are trusted beside those of the system.",
         ..RABBIT
     },
     OptionSpec {
         name: "ssl_cert_file",
         kind: Kind::File,
-        deprecated: &[("oslo_messaging_rabbit", "kombu_ssl_certfile")],
+        deprecated: &[
+            ("oslo_messaging_rabbit", "kombu_ssl_certfile"),
+            (DEFAULT, "kombu_ssl_certfile"),
+        ],
         help: "A file with our own certificate (PEM), for brokers that ask for one.",
         ..RABBIT
     },
     OptionSpec {
         name: "ssl_key_file",
         kind: Kind::File,
-        deprecated: &[("oslo_messaging_rabbit", "kombu_ssl_keyfile")],
+        deprecated: &[
+            ("oslo_messaging_rabbit", "kombu_ssl_keyfile"),
+            (DEFAULT, "kombu_ssl_keyfile"),
+        ],
         help: "A file with the certificate's key (PEM).",
         ..RABBIT
     },
