@@ -1,6 +1,7 @@
 //! Takes readings to where a sink's URLs say. Each publisher has a thread and a queue of its own,
 //! so that none waits for another.
 
+pub mod notifier;
 pub mod queue;
 pub mod udp;
 

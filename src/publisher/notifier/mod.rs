@@ -1,0 +1,3 @@
+//! `notifier://`: signed messages in the bodies of a message broker, each confirmed by it.
+
+pub mod undelivered;
