@@ -818,7 +818,11 @@ fn against(strict: bool) -> pipeline::Against {
     let known = pollsters::TABLE.iter().flat_map(|entry| entry.meters);
     let known = known.map(|meter| meter.name.as_ref());
     let meters = pipeline::KnownMeters::new(known, plugins);
-    pipeline::Against { meters, strict }
+    pipeline::Against {
+        meters,
+        strict,
+        topic: "metering_ha".to_owned(),
+    }
 }
 
 fn load_ini(document: &str, text: &str) {

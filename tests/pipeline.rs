@@ -46,7 +46,11 @@ sinks:
 
 fn against(strict: bool) -> Against {
     let meters = known_meters(&[]);
-    Against { meters, strict }
+    Against {
+        meters,
+        strict,
+        ..Against::default()
+    }
 }
 
 /// All that is said about a file, and whether it is taken.

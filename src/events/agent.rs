@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use prometheus::{GaugeVec, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::agent_ready::AgentReadiness;
+use super::brokers::BrokerMetrics;
 use super::changes::Changes;
 use super::limit::RateLimit;
 use super::metrics::Metrics;
 use super::process::ProcessMetrics;
 use super::readings::{ReadingMetrics, Shown};
-use super::{Counts, LibvirtCounts, Outcome, ProbeResult, Usage};
+use super::{Counts, Delivery, LibvirtCounts, Outcome, ProbeResult, Usage};
 use crate::model::{FailReason, Sample, Volume, meters};
 
 const ROUND_SECONDS: &[f64] = &[0.001, 0.01, 0.1, 0.3, 0.5, 0.8, 1.0, 2.0, 5.0, 30.0];
@@ -55,6 +56,7 @@ pub struct AgentEvents {
     refused: IntCounterVec,
     queued: IntGaugeVec,
     sent_age: GaugeVec,
+    brokers: BrokerMetrics,
     lookups: IntCounterVec,
     saves: IntCounterVec,
     epoch: IntGauge,
@@ -113,7 +115,7 @@ impl AgentEvents {
             libvirt_threads: metrics.gauges("libvirt_threads", "Threads that talk to libvirt or hang in it", of_pollster)?,
             published: metrics.counters("readings_published_total", "Readings handed to a publisher, by what became of them", &["publisher", "result"])?,
             datagrams: metrics.counters("publisher_datagrams_total", "Datagrams that a publisher sent", &["publisher"])?,
-            bytes: metrics.counters("publisher_sent_bytes_total", "Bytes of the datagrams that a publisher sent, without headers of IP and UDP", &["publisher"])?,
+            bytes: metrics.counters("publisher_sent_bytes_total", "Bytes of the datagrams that a publisher sent, without headers of IP and UDP, or of the bodies that the message broker confirmed", &["publisher"])?,
             dropped: metrics.counters(
                 "publisher_dropped_readings_total",
                 "Readings dropped, oldest first, because a publisher's queue was full",
@@ -126,6 +128,7 @@ impl AgentEvents {
             )?,
             queued: metrics.gauges("publisher_queued_rounds", "Rounds that wait for a publisher now, of 1,024 that may", &["publisher"])?,
             sent_age: metrics.real_gauges("publisher_sent_age_seconds", "How long ago a publisher last sent something, or it started if it never has", &["publisher"])?,
+            brokers: BrokerMetrics::new(&metrics)?,
             lookups: metrics.counters("name_lookups_total", "Look-ups of gateways' names", &["result"])?,
             saves: metrics.counters("state_saves_total", "Attempts to save what is remembered of gateways in agent.json", &["result"])?,
             epoch: metrics.gauge("epoch", "The agent's epoch: grows with every start")?,
@@ -192,13 +195,32 @@ impl AgentEvents {
         depth: impl Fn() -> Option<usize> + Send + Sync + 'static,
         now: Instant,
     ) {
+        for counters in [&self.datagrams, &self.refused] {
+            counters.with_label_values(&[path]);
+        }
+        self.expect(path, depth);
+        lock(&self.readiness).expect_publisher(path, now);
+    }
+
+    /// The same for one that has a message broker.
+    pub fn expect_notifier(
+        &self,
+        path: &str,
+        depth: impl Fn() -> Option<usize> + Send + Sync + 'static,
+        now: Instant,
+    ) {
+        self.brokers.expect(path);
+        self.expect(path, depth);
+        lock(&self.readiness).expect_notifier(path, now);
+    }
+
+    fn expect(&self, path: &str, depth: impl Fn() -> Option<usize> + Send + Sync + 'static) {
         for result in PUBLISHED {
             self.published.with_label_values(&[path, result]);
         }
-        for counters in [&self.datagrams, &self.bytes, &self.dropped, &self.refused] {
+        for counters in [&self.bytes, &self.dropped] {
             counters.with_label_values(&[path]);
         }
-        lock(&self.readiness).expect_publisher(path, now);
         let mut queues = lock(&self.queues);
         // Two sinks may name one URL; what one of them had before a reload is gone.
         let of_path = queues.entry(path.to_owned()).or_default();
@@ -354,6 +376,7 @@ impl AgentEvents {
         lock(&self.queues).remove(publisher);
         self.metrics.forget(&[("publisher", publisher)]);
         lock(&self.publish_errors).forget(|(of, _)| of == publisher);
+        self.brokers.forget(publisher);
         tracing::info!(publisher, "publisher ended");
     }
 
@@ -389,6 +412,28 @@ impl AgentEvents {
                 tracing::warn!(publisher, %error, kept_back, "the other end takes nothing: is the collector running?");
             }
         }
+    }
+
+    /// A publisher told something of its message broker. Readings are sent once it has confirmed them,
+    /// and failed once nobody will try them again.
+    pub fn delivery(&self, publisher: &str, delivery: &Delivery<'_>, now: Instant) {
+        let published = |result: &str, readings: usize| {
+            self.published
+                .with_label_values(&[publisher, result])
+                .inc_by(count(readings));
+        };
+        match delivery {
+            Delivery::Confirmed {
+                readings, bytes, ..
+            } => {
+                published("sent", *readings);
+                self.bytes.with_label_values(&[publisher]).inc_by(*bytes);
+            }
+            Delivery::Lost { readings } => published("failed", *readings),
+            _ => {}
+        }
+        lock(&self.readiness).delivery(publisher, delivery, now);
+        self.brokers.tell(publisher, delivery, now);
     }
 
     /// A publisher's queue was full.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::Outcome;
+use super::{Delivery, Outcome};
 use crate::model::FailReason;
 
 /// Rounds in a row with the same failure before it counts: one that was late, or an agent that was
@@ -50,6 +50,10 @@ struct PublisherFacts {
     last_sent: Instant,
     unsent: Option<Since>,
     refused: Option<Since>,
+    /// Without a connection to the message broker, if it needs one.
+    away: Option<Since>,
+    /// The message broker takes nothing.
+    blocked: Option<Since>,
     full: Option<Instant>,
 }
 
@@ -107,8 +111,21 @@ impl AgentReadiness {
                 last_sent: now,
                 unsent: None,
                 refused: None,
+                away: None,
+                blocked: None,
                 full: None,
             });
+    }
+
+    /// The same of one that needs a message broker, and has no connection yet.
+    pub(super) fn expect_notifier(&mut self, path: &str, now: Instant) {
+        self.expect_publisher(path, now);
+        if let Some(facts) = self.publishers.get_mut(path) {
+            facts.away.get_or_insert_with(|| Since {
+                at: now,
+                why: "nothing was heard of it yet".to_owned(),
+            });
+        }
     }
 
     /// It is no more.
@@ -137,6 +154,35 @@ impl AgentReadiness {
             }
             None if outcome.sent > 0 => facts.refused = None,
             None => {}
+        }
+    }
+
+    /// A publisher told something of its message broker.
+    pub(super) fn delivery(&mut self, path: &str, delivery: &Delivery<'_>, now: Instant) {
+        let Some(facts) = self.publishers.get_mut(path) else {
+            return;
+        };
+        let since = |why: &str| Since {
+            at: now,
+            why: why.to_owned(),
+        };
+        match delivery {
+            Delivery::Connected { .. } => facts.away = None,
+            Delivery::Disconnected { why } => {
+                facts.blocked = None;
+                // Since when stays; why is what was heard last.
+                facts.away.get_or_insert_with(|| since(why)).why = (*why).to_owned();
+            }
+            Delivery::Blocked { why } => facts.blocked = Some(since(why)),
+            Delivery::Unblocked => facts.blocked = None,
+            Delivery::Confirmed { .. } => {
+                facts.last_sent = now;
+                facts.unsent = None;
+            }
+            Delivery::Undelivered { reason, .. } => {
+                facts.unsent.get_or_insert_with(|| since(reason.words()));
+            }
+            Delivery::Differs { .. } | Delivery::Lost { .. } | Delivery::Backlog { .. } => {}
         }
     }
 
@@ -222,6 +268,18 @@ impl PublisherFacts {
             let since = since.clone()?;
             (now.saturating_duration_since(since.at) >= UNSENT_AFTER).then_some(since)
         };
+        if let Some(Since { at, why }) = lasting(&self.away) {
+            troubles.push(format!(
+                "{path} has no connection to the message broker for {} s: {why}",
+                secs(now, at)
+            ));
+        }
+        if let Some(Since { at, why }) = lasting(&self.blocked) {
+            troubles.push(format!(
+                "the message broker takes nothing from {path} for {} s: {why}",
+                secs(now, at)
+            ));
+        }
         if let Some(Since { at, why }) = lasting(&self.unsent) {
             troubles.push(format!(
                 "{path} has sent nothing for {} s: {why}",
@@ -287,6 +345,7 @@ fn secs(now: Instant, since: Instant) -> u64 {
 mod tests {
     use super::*;
     use crate::clock;
+    use crate::events::Undeliverable;
 
     const SECOND: Duration = Duration::from_secs(1);
     const STORAGE: (&str, &str) = ("ha_fast", "storage_connectivity");
@@ -368,6 +427,51 @@ mod tests {
         );
         book.published(PATH, &outcome(1, None, None), start + SECOND * 12);
         assert!(book.troubles(start + SECOND * 20).is_empty());
+    }
+
+    #[test]
+    fn a_message_broker_that_is_away_or_takes_nothing_is_told_until_it_is_back() {
+        let start = clock::now();
+        let mut book = AgentReadiness::default();
+        let path = "notifier://?topic=t";
+        book.expect_notifier(path, start);
+        assert!(book.troubles(start + SECOND * 4).is_empty());
+        let gone = |why| Delivery::Disconnected { why };
+        book.delivery(path, &gone("no route to host"), start + SECOND * 4);
+        assert_eq!(
+            book.troubles(start + SECOND * 5),
+            [
+                "notifier://?topic=t has no connection to the message broker for 5 s: no route to host"
+            ]
+        );
+        book.delivery(path, &Delivery::Connected { member: "m" }, start + SECOND * 6);
+        assert!(book.troubles(start + SECOND * 60).is_empty());
+        book.delivery(path, &Delivery::Blocked { why: "low on memory" }, start);
+        assert_eq!(
+            book.troubles(start + SECOND * 7),
+            [
+                "the message broker takes nothing from notifier://?topic=t for 7 s: low on memory"
+            ]
+        );
+        book.delivery(path, &Delivery::Unblocked, start + SECOND * 8);
+        let refused = Delivery::Undelivered {
+            reason: Undeliverable::Refused,
+            readings: 3,
+        };
+        book.delivery(path, &refused, start + SECOND * 8);
+        assert_eq!(
+            book.troubles(start + SECOND * 13),
+            [
+                "notifier://?topic=t has sent nothing for 5 s: the broker refuses what is sent, as for a full queue"
+            ]
+        );
+        let confirmed = Delivery::Confirmed {
+            readings: 1,
+            messages: 1,
+            bytes: 1,
+        };
+        book.delivery(path, &confirmed, start + SECOND * 14);
+        assert!(book.troubles(start + SECOND * 60).is_empty());
     }
 
     #[test]

@@ -9,6 +9,8 @@ mod agent;
 #[cfg(feature = "agent")]
 mod agent_ready;
 #[cfg(feature = "agent")]
+mod brokers;
+#[cfg(feature = "agent")]
 mod changes;
 #[cfg(feature = "collector")]
 mod collector;
@@ -22,6 +24,8 @@ mod config;
 mod conflicts;
 #[cfg(feature = "agent")]
 mod counts;
+#[cfg(feature = "agent")]
+mod delivery;
 #[cfg(feature = "agent")]
 mod hypervisor;
 #[cfg(feature = "agent")]
@@ -53,6 +57,8 @@ pub use collector::{CollectorEvents, Expired, Stored};
 pub use config::ConfigEvents;
 #[cfg(feature = "agent")]
 pub use counts::{Counts, LibvirtCounts, ProbeResult, Probes};
+#[cfg(feature = "agent")]
+pub use delivery::{Delivery, Undeliverable};
 #[cfg(feature = "agent")]
 pub use hypervisor::{hypervisor_answers, hypervisor_failed, instance_unreadable};
 #[cfg(feature = "agent")]

@@ -25,7 +25,7 @@ fn sources_of(pipeline: &Pipeline) -> BTreeSet<String> {
 fn publishers_of(pipeline: &Pipeline) -> BTreeSet<String> {
     let of_sink = pipeline.sinks.iter().flat_map(|sink| {
         let publishers = sink.publishers.iter();
-        publishers.map(|publisher| format!("publisher {} of sink {}", publisher.path(), sink.name))
+        publishers.map(|publisher| format!("publisher {} of sink {}", publisher.url(), sink.name))
     });
     of_sink.collect()
 }

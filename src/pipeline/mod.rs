@@ -12,6 +12,7 @@ mod emit;
 pub mod keys;
 mod known;
 mod meters;
+mod notifier;
 mod reader;
 mod reserved;
 mod target;
@@ -22,6 +23,7 @@ pub use difference::differences;
 pub use emit::Emitter;
 pub use known::KnownMeters;
 pub use meters::{MeterFilter, matches, may_match_below};
+pub use notifier::{NotifierTarget, Policy};
 pub use target::{DEFAULT_UDP_PORT, Publisher, UdpTarget};
 
 /// A whole file, checked: every source's sinks exist.
@@ -64,6 +66,8 @@ pub struct Sink {
 pub struct Against {
     /// The meters that there are; others are unknown names.
     pub meters: KnownMeters,
+    /// The topic of a `notifier://` that names none.
+    pub topic: String,
     /// Whether unknown names are errors instead of warnings.
     pub strict: bool,
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_saphyr::Spanned;
 
 use super::keys::{Of, names};
-use super::target::Found;
+use super::target::{Found, Odd};
 use super::yaml::{Kind, Node, line_of};
 use super::{Against, MeterFilter, Pipeline, Publisher, Sink, Source};
 use crate::config::nearest::nearest;
@@ -305,7 +305,8 @@ impl<'a> Reader<'a> {
             let Some(publisher) = self.publisher(fields, node) else {
                 continue;
             };
-            if publishers.contains(&publisher) {
+            // Readings call their path by this name, so that it must be one publisher's.
+            if publishers.iter().any(|known| known.path() == publisher.path()) {
                 let message = format!("{} is named twice and used once", publisher.path());
                 self.warn(line_of(node), &fields.about("publishers"), message);
             } else {
@@ -318,21 +319,37 @@ impl<'a> Reader<'a> {
     fn publisher(&mut self, fields: &Fields<'_>, node: &Node) -> Option<Publisher> {
         let url = self.text(fields, "publishers", node)?;
         let (line, about) = (line_of(node), fields.about("publishers"));
-        match Publisher::parse(url) {
-            Ok(Found { publisher, ignored }) => {
-                if let Some(ignored) = ignored {
-                    let message = format!("{ignored} behind {}", publisher.path());
-                    self.unknown(
-                        line,
-                        &about,
-                        format!("{message}, expected nothing: it is ignored"),
-                    );
+        match Publisher::parse(url, &self.against.topic) {
+            Ok(Found { publisher, odd }) => {
+                for odd in odd {
+                    self.odd(line, &about, &publisher, odd);
                 }
                 Some(publisher)
             }
             Err(error) => {
                 self.error(line, &about, error.to_string());
                 None
+            }
+        }
+    }
+
+    fn odd(&mut self, line: Option<usize>, about: &str, publisher: &Publisher, odd: Odd) {
+        let path = publisher.path();
+        match odd {
+            Odd::Ignored(found) => {
+                let message = format!("{found} behind {path}, expected nothing: it is ignored");
+                self.unknown(line, about, message);
+            }
+            Odd::Driver => {
+                let message = format!("driver behind {path}: without effect, RabbitMQ is spoken");
+                self.report(Severity::Note, line, about, message);
+            }
+            Odd::Policy(policy) => {
+                let policy = plain(&policy);
+                let message = format!(
+                    "found the policy {policy} behind {path}, expected default, queue or drop: default is used"
+                );
+                self.warn(line, about, message);
             }
         }
     }

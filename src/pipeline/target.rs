@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::notifier::NotifierTarget;
 use crate::config::is_host_name;
 use crate::config::nearest::nearest;
 
@@ -17,6 +18,8 @@ pub const DEFAULT_UDP_PORT: u16 = 4952;
 pub enum Publisher {
     /// Signed datagrams to one address.
     Udp(UdpTarget),
+    /// Signed messages to a topic of the message broker.
+    Notifier(NotifierTarget),
 }
 
 /// A receiver of datagrams.
@@ -33,11 +36,11 @@ pub struct UdpTarget {
 /// A URL that is no publisher of this version. Only what can't be a password is repeated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PublisherError {
-    #[error("found the publisher {0}://, expected udp://host:port: this version publishes {1}")]
+    #[error("found the publisher {0}://, expected udp://host:port or notifier://: this version publishes {1}")]
     Foreign(&'static str, &'static str),
-    #[error("found the publisher {0}://, expected udp://host:port: this version has no other{1}")]
+    #[error("found the publisher {0}://, expected udp://host:port or notifier://: this version has no other{1}")]
     Unknown(String, &'static str),
-    #[error("found no publisher's URL, expected udp://host:port")]
+    #[error("found no publisher's URL, expected udp://host:port or notifier://")]
     NoUrl,
     #[error(
         "found udp:// with a user, expected udp://host:port: the secret is [publisher] telemetry_secret"
@@ -49,13 +52,31 @@ pub(super) enum PublisherError {
     Host,
     #[error("found udp:// with the port {0:?}, expected one from 1 to 65535")]
     Port(String),
+    #[error(
+        "found notifier:// with a broker of its own, expected notifier://?topic=TOPIC: the broker is [DEFAULT] transport_url"
+    )]
+    OwnBroker,
+    #[error("found notifier:// with two topics, expected one: a publisher for each topic has two URLs")]
+    Topics,
+    #[error(
+        "found notifier:// with a topic that can't be used, expected one of letters, digits, '.', '_' and '-', 200 at most (without ?topic= it is [publisher_notifier] metering_topic)"
+    )]
+    Topic,
+    #[error("found notifier:// with {name} {found:?}, expected {expected}")]
+    Option {
+        name: &'static str,
+        found: String,
+        expected: &'static str,
+    },
 }
 
 /// The schemes of Ceilometer's other publishers, of any release, and what this version lacks of them.
 const FOREIGN: &[(&str, &str)] = &[
-    ("notifier", NO_QUEUE),
-    ("rpc", NO_QUEUE),
-    ("kafka", "to no message broker"),
+    (
+        "rpc",
+        "no rpc to a message broker; notifier:// takes its place",
+    ),
+    ("kafka", "to no Kafka; a message broker is RabbitMQ here"),
     (
         "direct",
         "to no database; the collector stores what comes by UDP",
@@ -79,7 +100,6 @@ const FOREIGN: &[(&str, &str)] = &[
     ("test", "to no memory of a test"),
 ];
 
-const NO_QUEUE: &str = "to no message queue; name the collector by its address";
 const NO_HTTP: &str = "to no HTTP server";
 
 /// A publisher, and what of its URL has no effect.
@@ -87,27 +107,53 @@ const NO_HTTP: &str = "to no HTTP server";
 pub(super) struct Found {
     /// Where readings go.
     pub(super) publisher: Publisher,
-    /// Words for what stands behind host and port, if anything does.
-    pub(super) ignored: Option<String>,
+    /// What is odd about it.
+    pub(super) odd: Vec<Odd>,
+}
+
+/// What is odd about a URL that can be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Odd {
+    /// Words for something that has no effect at all.
+    Ignored(String),
+    /// A driver, which has none here: there is one.
+    Driver,
+    /// A policy that nobody knows.
+    Policy(String),
+}
+
+impl Odd {
+    /// An option that nobody knows. A name that isn't even one may be a password and isn't repeated.
+    pub(super) fn option(name: &str) -> Self {
+        let is_name = (1..=OPTION_CHARS_MAX).contains(&name.len())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        Odd::Ignored(if is_name {
+            format!("found the option {name}")
+        } else {
+            "found something".to_owned()
+        })
+    }
 }
 
 impl Publisher {
-    /// Reads a URL.
-    pub(super) fn parse(url: &str) -> Result<Found, PublisherError> {
+    /// Reads a URL; a topic that it doesn't name is this one.
+    pub(super) fn parse(url: &str, topic: &str) -> Result<Found, PublisherError> {
         let (scheme, rest) = match url.split_once("://") {
             Some(parts) => parts,
             // Ceilometer's oldest files have a bare name.
             None => (url, ""),
         };
-        if scheme != "udp" {
-            return Err(not_ours(scheme));
+        match scheme {
+            "udp" => {}
+            "notifier" => return NotifierTarget::parse(rest, topic),
+            other => return Err(not_ours(other)),
         }
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, surplus) = rest.split_at_checked(end).unwrap_or((rest, ""));
         let target = UdpTarget::parse(authority)?;
         Ok(Found {
             publisher: Publisher::Udp(target),
-            ignored: ignored(surplus),
+            odd: ignored(surplus).into_iter().collect(),
         })
     }
 
@@ -115,6 +161,15 @@ impl Publisher {
     pub fn path(&self) -> &str {
         match self {
             Publisher::Udp(target) => &target.path,
+            Publisher::Notifier(target) => &target.path,
+        }
+    }
+
+    /// The path with the options that make it another publisher.
+    pub fn url(&self) -> String {
+        match self {
+            Publisher::Udp(target) => target.path.clone(),
+            Publisher::Notifier(target) => target.url(),
         }
     }
 }
@@ -183,15 +238,16 @@ fn not_ours(scheme: &str) -> PublisherError {
     if !(1..=16).contains(&lower.len()) || !lower.chars().all(is_scheme) {
         return PublisherError::NoUrl;
     }
-    let hint = match nearest(&lower, ["udp"]) {
-        Some(_) => "; the nearest known one is udp",
+    let hint = match nearest(&lower, ["udp", "notifier"]) {
+        Some("udp") => "; the nearest known one is udp",
+        Some(_) => "; the nearest known one is notifier",
         None => "",
     };
     PublisherError::Unknown(scheme.to_owned(), hint)
 }
 
-/// What stands behind host and port: options have effects at other publishers, none has at ours.
-fn ignored(surplus: &str) -> Option<String> {
+/// What stands behind host and port: options have effects at other publishers, none has at this one.
+fn ignored(surplus: &str) -> Option<Odd> {
     if matches!(surplus, "" | "/") {
         return None;
     }
@@ -200,14 +256,7 @@ fn ignored(surplus: &str) -> Option<String> {
         .next()
         .and_then(|before| before.split_once('?'));
     let name = query.and_then(|(_, query)| query.split(['=', '&']).next());
-    let is_name = |name: &&str| {
-        (1..=OPTION_CHARS_MAX).contains(&name.len())
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
-    };
-    Some(match name.filter(is_name) {
-        Some(name) => format!("found the option {name}"),
-        None => "found something".to_owned(),
-    })
+    Some(Odd::option(name.unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -257,9 +306,9 @@ mod tests {
             };
             let found = Found {
                 publisher: Publisher::Udp(target),
-                ignored: None,
+                odd: vec![],
             };
-            assert_eq!(Publisher::parse(url), Ok(found), "{url}");
+            assert_eq!(Publisher::parse(url, ""), Ok(found), "{url}");
         }
     }
 
@@ -272,8 +321,8 @@ mod tests {
             ("udp://h:1?pass word", "found something"),
             ("udp://h:1#x", "found something"),
         ] {
-            let ignored = Publisher::parse(url).unwrap().ignored;
-            assert_eq!(ignored.as_deref(), Some(words), "{url}");
+            let odd = Publisher::parse(url, "").unwrap().odd;
+            assert_eq!(odd, [Odd::Ignored(words.to_owned())], "{url}");
         }
     }
 
@@ -282,9 +331,8 @@ mod tests {
         use PublisherError::*;
         let near = "; the nearest known one is udp";
         for (url, error) in [
-            ("notifier://", Foreign("notifier", NO_QUEUE)),
-            ("notifier://?topic=x", Foreign("notifier", NO_QUEUE)),
-            ("rpc", Foreign("rpc", NO_QUEUE)),
+            ("rpc", Foreign("rpc", "no rpc to a message broker; notifier:// takes its place")),
+            ("notifer://", Unknown("notifer".into(), "; the nearest known one is notifier")),
             ("file:///var/log/x", Foreign("file", "to no file")),
             ("gnocchi://u:hunter2@h", Foreign("gnocchi", "to no Gnocchi")),
             ("upd://h", Unknown("upd".into(), near)),
@@ -307,21 +355,21 @@ mod tests {
             ("udp://h:65536", Port("65536".into())),
             ("udp://h:", Port(String::new())),
         ] {
-            assert_eq!(Publisher::parse(url), Err(error), "{url}");
+            assert_eq!(Publisher::parse(url, "t"), Err(error), "{url}");
         }
     }
 
     proptest! {
         #[test]
         fn a_path_is_a_url_of_itself(url in "udp://([a-z]{1,5}|10\\.0\\.0\\.[0-9]|\\[fd00::[1-9]\\])(:[1-9][0-9]{0,3})?") {
-            let found = Publisher::parse(&url).unwrap();
-            prop_assert_eq!(Publisher::parse(found.publisher.path()), Ok(found));
+            let found = Publisher::parse(&url, "").unwrap();
+            prop_assert_eq!(Publisher::parse(found.publisher.path(), ""), Ok(found));
         }
 
         #[test]
         fn no_url_is_too_strange(url in any::<String>()) {
-            let _ = Publisher::parse(&url);
-            let _ = Publisher::parse(&format!("udp://{url}"));
+            let _ = Publisher::parse(&url, "t");
+            let _ = Publisher::parse(&format!("udp://{url}"), "t");
         }
     }
 }

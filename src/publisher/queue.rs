@@ -3,7 +3,11 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use tokio::sync::Notify;
+
+use crate::clock;
 use crate::model::Reading;
 
 /// Rounds that may wait for one publisher: over four minutes of four rounds a second, in at most a
@@ -13,16 +17,18 @@ pub const ROUNDS_MAX: usize = 1024;
 /// The readings of one round.
 pub type Batch = Arc<[Reading]>;
 
-/// A queue with one reader.
+/// A queue with one reader: a thread that waits, or a task.
 #[derive(Debug, Default)]
 pub struct Queue {
     inner: Mutex<Inner>,
     arrived: Condvar,
+    changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    batches: VecDeque<Batch>,
+    /// Rounds with when they came.
+    batches: VecDeque<(Instant, Batch)>,
     closed: bool,
 }
 
@@ -32,10 +38,12 @@ impl Queue {
         let mut inner = self.lock();
         let mut dropped = 0;
         while inner.batches.len() >= ROUNDS_MAX {
-            dropped += inner.batches.pop_front().map_or(0, |oldest| oldest.len());
+            let oldest = inner.batches.pop_front();
+            dropped += oldest.map_or(0, |(_, oldest)| oldest.len());
         }
-        inner.batches.push_back(batch);
+        inner.batches.push_back((clock::now(), batch));
         self.arrived.notify_one();
+        self.changed.notify_one();
         dropped
     }
 
@@ -43,7 +51,7 @@ impl Queue {
     pub fn pop(&self) -> Option<Batch> {
         let mut inner = self.lock();
         loop {
-            if let Some(batch) = inner.batches.pop_front() {
+            if let Some((_, batch)) = inner.batches.pop_front() {
                 return Some(batch);
             }
             if inner.closed {
@@ -54,6 +62,28 @@ impl Queue {
                 .wait(inner)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// The next round and when it came, if one waits.
+    pub fn take(&self) -> Option<(Instant, Batch)> {
+        self.lock().batches.pop_front()
+    }
+
+    /// The next round, if it came before this moment.
+    pub fn take_older(&self, than: Instant) -> Option<Batch> {
+        let mut inner = self.lock();
+        inner.batches.front().filter(|(came, _)| *came < than)?;
+        inner.batches.pop_front().map(|(_, batch)| batch)
+    }
+
+    /// Waits until something came or the queue was closed, since it was waited for last.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Whether nothing more will come.
+    pub fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     /// How many rounds wait.
@@ -70,6 +100,7 @@ impl Queue {
     pub fn close(&self) {
         self.lock().closed = true;
         self.arrived.notify_all();
+        self.changed.notify_one();
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -83,7 +83,11 @@ pub(super) fn yaml(bytes: &[u8]) {
 
 fn against(strict: bool) -> Against {
     let meters = known_meters(&[]);
-    Against { meters, strict }
+    Against {
+        meters,
+        strict,
+        topic: "metering_ha".to_owned(),
+    }
 }
 
 fn check_url(rest: &str) {

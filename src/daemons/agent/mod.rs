@@ -126,7 +126,12 @@ impl Agent {
         );
         let mut savers = Workers::default();
         save_changes(&mut savers, state.file, &state.memory, &events, &stop)?;
-        let publishers = Publishers::new(signing.clone(), Arc::clone(&events), stop.clone());
+        let publishers = Publishers::new(
+            settings,
+            signing.clone(),
+            Arc::clone(&events),
+            stop.clone(),
+        );
         let agent = Agent {
             host: settings.host.clone(),
             health: Arc::new(AgentHealth::new(events)),
@@ -487,6 +492,7 @@ pub(super) fn load_pipeline(
 ) -> Result<(Pipeline, Vec<Problem>), DaemonError> {
     let against = Against {
         meters: known_meters(&settings.plugins.pollsters),
+        topic: settings.topic.clone(),
         strict,
     };
     let path = &settings.pipeline_cfg_file;

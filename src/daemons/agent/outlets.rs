@@ -7,15 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::super::workers::Workers;
 use super::super::{DaemonError, Stop};
 use crate::clock;
-use crate::events::AgentEvents;
+use crate::config::{BrokerSettings, Settings};
+use crate::events::{AgentEvents, Delivery};
 use crate::model::Shared;
 use crate::pipeline::{Pipeline, Publisher};
 use crate::publisher::Publish;
+use crate::publisher::notifier::{self, NotifierPublisher};
 use crate::publisher::queue::{Batch, Queue};
 use crate::publisher::udp::UdpPublisher;
 use crate::wire::Signing;
 
-/// Each publisher by its sink and its path.
+/// Each publisher by its sink and its URL.
 pub(super) type Outlets = BTreeMap<(String, String), Outlet>;
 
 /// The way to one publisher.
@@ -52,6 +54,8 @@ impl Outlet {
 /// Starts publishers, and knows how many serve one path.
 pub(super) struct Publishers {
     pub(super) workers: Workers,
+    host: String,
+    broker: Arc<BrokerSettings>,
     signing: Shared<Signing>,
     events: Arc<AgentEvents>,
     stop: Stop,
@@ -59,9 +63,16 @@ pub(super) struct Publishers {
 }
 
 impl Publishers {
-    pub(super) fn new(signing: Shared<Signing>, events: Arc<AgentEvents>, stop: Stop) -> Self {
+    pub(super) fn new(
+        settings: &Settings,
+        signing: Shared<Signing>,
+        events: Arc<AgentEvents>,
+        stop: Stop,
+    ) -> Self {
         Publishers {
             workers: Workers::default(),
+            host: settings.host.clone(),
+            broker: Arc::new(settings.broker.clone()),
             signing,
             events,
             stop,
@@ -78,7 +89,7 @@ impl Publishers {
         let mut outlets = Outlets::new();
         for sink in &pipeline.sinks {
             for publisher in &sink.publishers {
-                let key = (sink.name.clone(), publisher.path().to_owned());
+                let key = (sink.name.clone(), publisher.url());
                 let outlet = match running.get(&key) {
                     Some(outlet) => outlet.clone(),
                     None => self.start(publisher)?,
@@ -91,27 +102,72 @@ impl Publishers {
 
     fn start(&mut self, publisher: &Publisher) -> Result<Outlet, DaemonError> {
         let path = publisher.path().to_owned();
-        let publisher = build(publisher, &self.signing);
         let queue = Arc::<Queue>::default();
         // From here on the queue is closed, whatever fails.
         let way = Arc::new(Way(Arc::clone(&queue)));
+        self.expect(publisher, &queue);
+        let work = self.work(publisher, queue);
+        let gone = self.gone(&path);
+        let leaving = gone.clone();
+        let started = self.workers.spawn(format!("publish {path}"), move || {
+            work();
+            leaving();
+        });
+        if started.is_err() {
+            gone();
+        }
+        started.map(|()| Outlet { path, way })
+    }
+
+    /// Counts the publisher before its thread can tell anything of itself.
+    fn expect(&self, publisher: &Publisher, queue: &Arc<Queue>) {
+        let path = publisher.path();
+        let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        *paths.entry(path.to_owned()).or_default() += 1;
+        let depth = Arc::downgrade(queue);
+        let depth = move || depth.upgrade().map(|queue| queue.len());
+        match publisher {
+            Publisher::Udp(_) => self.events.expect_publisher(path, depth, clock::now()),
+            Publisher::Notifier(_) => self.events.expect_notifier(path, depth, clock::now()),
+        }
+    }
+
+    /// What is to be done when the publisher has ended.
+    fn gone(&self, path: &str) -> impl Fn() + Clone + Send + use<> {
+        let (paths, path) = (Arc::clone(&self.paths), path.to_owned());
         let (events, stop) = (Arc::clone(&self.events), self.stop.clone());
-        let (paths, own_path) = (Arc::clone(&self.paths), path.clone());
-        let depth = Arc::downgrade(&queue);
-        self.workers.spawn(format!("publish {path}"), move || {
-            publish_loop(publisher, &queue, &events);
-            one_less(&paths, &own_path, || {
+        move || {
+            one_less(&paths, &path, || {
                 if !stop.is_set() {
-                    events.publisher_gone(&own_path);
+                    events.publisher_gone(&path);
                 }
             });
-        })?;
-        let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
-        *paths.entry(path.clone()).or_default() += 1;
-        let depth = move || depth.upgrade().map(|queue| queue.len());
-        self.events.expect_publisher(&path, depth, clock::now());
-        drop(paths);
-        Ok(Outlet { path, way })
+        }
+    }
+
+    /// What the publisher's thread does until its queue is closed.
+    fn work(&self, publisher: &Publisher, queue: Arc<Queue>) -> Box<dyn FnOnce() + Send> {
+        let events = Arc::clone(&self.events);
+        match publisher {
+            Publisher::Udp(to) => {
+                let publisher = UdpPublisher::new(&to.host, to.port, &to.path, &self.signing);
+                Box::new(move || publish_loop(Box::new(publisher), &queue, &events))
+            }
+            Publisher::Notifier(target) => {
+                let path = target.path.clone();
+                let tell =
+                    move |told: &Delivery<'_>| events.delivery(&path, told, clock::now());
+                let publisher = NotifierPublisher::new(
+                    target,
+                    &self.host,
+                    (&self.broker, &self.signing),
+                    notifier::in_memory(target.policy),
+                    queue,
+                    Box::new(tell),
+                );
+                Box::new(move || publisher.run())
+            }
+        }
     }
 }
 
@@ -124,12 +180,6 @@ fn one_less(paths: &Mutex<BTreeMap<String, usize>>, path: &str, is_gone: impl Fn
             paths.remove(path);
             is_gone();
         }
-    }
-}
-
-fn build(publisher: &Publisher, signing: &Shared<Signing>) -> Box<dyn Publish> {
-    match publisher {
-        Publisher::Udp(to) => Box::new(UdpPublisher::new(&to.host, to.port, &to.path, signing)),
     }
 }
 

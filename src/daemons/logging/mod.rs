@@ -167,6 +167,9 @@ impl Outlets {
     }
 }
 
+/// How the events of the message broker's client begin.
+const BROKER_CLIENT: &str = "lapin";
+
 /// Makes a record of each event and hands it to every destination.
 struct Recorder {
     queues: Vec<Arc<Queue>>,
@@ -174,6 +177,11 @@ struct Recorder {
 
 impl<S: Subscriber> Layer<S> for Recorder {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        // What lapin has to say of a connection it also gives back, and we say it once; of a message that
+        // came back it would log every byte.
+        if event.metadata().target().starts_with(BROKER_CLIENT) {
+            return;
+        }
         let record = Arc::new(Record::of(event, clock::utc()));
         for queue in &self.queues {
             queue.push(Arc::clone(&record));

@@ -55,7 +55,7 @@ pub(super) fn print(settings: &Settings, pipeline: &Pipeline) -> Result<(), Daem
             output::line(format_args!(
                 "sink {} publishes to {}",
                 sink.name,
-                publisher.path()
+                publisher.url()
             ))?;
         }
     }

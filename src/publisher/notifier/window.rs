@@ -1,0 +1,274 @@
+//! Pure. Messages that a broker has and has not confirmed yet.
+//!
+//! A message that no queue takes comes back before it is confirmed. lapin hangs what came back to
+//! whichever message is confirmed next, and the broker confirms several at once. So what came back is
+//! told by its body: once something has, nothing is settled until every message has its answer.
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+/// A broker's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// Whether it says that it has the message, or refuses it.
+    pub(super) is_ack: bool,
+    /// The body of a message that came back: this one or another one.
+    pub(super) returned: Option<Vec<u8>>,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Verdict {
+    /// The broker has it.
+    Confirmed,
+    /// The broker said no.
+    Refused,
+    /// No queue takes it.
+    NoRoute,
+}
+
+/// Messages in the order in which they were sent.
+pub(super) struct Window<T, F> {
+    messages: VecDeque<Sent<T, F>>,
+    returned: Vec<Vec<u8>>,
+}
+
+struct Sent<T, F> {
+    what: T,
+    body: Vec<u8>,
+    at: Instant,
+    answer: F,
+    /// Whether the broker took it, once it has answered.
+    is_ack: Option<bool>,
+}
+
+impl<T, F> Window<T, F> {
+    pub(super) fn new() -> Self {
+        Window {
+            messages: VecDeque::new(),
+            returned: Vec::new(),
+        }
+    }
+
+    /// How many messages have no verdict yet.
+    pub(super) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Whether all have one.
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// When the oldest of them was sent.
+    pub(super) fn oldest(&self) -> Option<Instant> {
+        self.messages.front().map(|sent| sent.at)
+    }
+
+    /// Counts the time that answers take from now on: nobody could have answered before.
+    pub(super) fn renew(&mut self, now: Instant) {
+        for sent in &mut self.messages {
+            sent.at = now;
+        }
+    }
+
+    /// Whether something came back, and no more should be sent until all have their answers.
+    pub(super) fn is_clearing(&self) -> bool {
+        !self.returned.is_empty()
+    }
+}
+
+impl<T, F, E> Window<T, F>
+where
+    F: Future<Output = Result<Answer, E>> + Unpin,
+{
+    /// A message was sent.
+    pub(super) fn push(&mut self, what: T, body: Vec<u8>, answer: F, at: Instant) {
+        self.messages.push_back(Sent {
+            what,
+            body,
+            at,
+            answer,
+            is_ack: None,
+        });
+    }
+
+    /// Waits for the next answer; for ever if none is to come.
+    pub(super) async fn answered(&mut self) -> Result<(), E> {
+        poll_fn(|context| {
+            let open = self.messages.iter_mut().find(|sent| sent.is_ack.is_none());
+            match open {
+                Some(sent) => sent.poll(&mut self.returned, context).map(|it| it.map(drop)),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// The messages, in order, of which it is certain what became of them.
+    pub(super) fn settle(&mut self) -> Result<Vec<(T, Verdict)>, E> {
+        self.look()?;
+        let certain = self.messages.iter().take_while(|sent| sent.is_ack.is_some());
+        let certain = certain.count();
+        // Whatever came back before those were confirmed hangs on an answer that is there by now.
+        self.look()?;
+        if self.is_clearing() {
+            return Ok(self.clear());
+        }
+        let settled = self.messages.drain(..certain);
+        Ok(settled.map(Sent::verdict).collect())
+    }
+
+    fn look(&mut self) -> Result<(), E> {
+        let mut context = Context::from_waker(Waker::noop());
+        for sent in self.messages.iter_mut().filter(|sent| sent.is_ack.is_none()) {
+            if let Poll::Ready(Err(error)) = sent.poll(&mut self.returned, &mut context) {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self) -> Vec<(T, Verdict)> {
+        if self.messages.iter().any(|sent| sent.is_ack.is_none()) {
+            return Vec::new();
+        }
+        let mut returned = std::mem::take(&mut self.returned);
+        let settled = std::mem::take(&mut self.messages).into_iter();
+        let verdict = |sent: Sent<T, F>| match returned.iter().position(|body| *body == sent.body) {
+            Some(at) => {
+                returned.swap_remove(at);
+                (sent.what, Verdict::NoRoute)
+            }
+            None => sent.verdict(),
+        };
+        settled.map(verdict).collect()
+    }
+}
+
+impl<T, F> Sent<T, F> {
+    fn verdict(self) -> (T, Verdict) {
+        let verdict = match self.is_ack {
+            Some(true) => Verdict::Confirmed,
+            _ => Verdict::Refused,
+        };
+        (self.what, verdict)
+    }
+}
+
+impl<T, F, E> Sent<T, F>
+where
+    F: Future<Output = Result<Answer, E>> + Unpin,
+{
+    fn poll(
+        &mut self,
+        returned: &mut Vec<Vec<u8>>,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), E>> {
+        Pin::new(&mut self.answer).poll(context).map(|answer| {
+            let answer = answer?;
+            self.is_ack = Some(answer.is_ack);
+            returned.extend(answer.returned);
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::clock;
+
+    /// A message's answer as a broker and lapin between them make it.
+    #[derive(Clone, Default)]
+    struct Promise(Rc<RefCell<Option<Answer>>>);
+
+    impl Future for Promise {
+        type Output = Result<Answer, ()>;
+
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+            match self.0.borrow_mut().take() {
+                Some(answer) => Poll::Ready(Ok(answer)),
+                None => Poll::Pending,
+            }
+        }
+    }
+
+    /// What a broker does next.
+    #[derive(Debug, Clone)]
+    enum Step {
+        /// Gives back what it should of the first so many that have no answer.
+        Return(usize),
+        /// Confirms the open message of this rank, of those whose return was sent.
+        Answer(usize),
+        Settle,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (1usize..6).prop_map(Step::Return),
+            (0usize..6).prop_map(Step::Answer),
+            Just(Step::Settle),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn in_whatever_order_answers_come_nothing_that_came_back_counts_as_confirmed(
+            fates in prop::collection::vec(prop_oneof![
+                3 => Just(Verdict::Confirmed),
+                1 => Just(Verdict::Refused),
+                1 => Just(Verdict::NoRoute),
+            ], 1..12),
+            steps in prop::collection::vec(step(), 0..60),
+        ) {
+            let mut window = Window::new();
+            let promises: Vec<Promise> = fates.iter().map(|_| Promise::default()).collect();
+            for (at, promise) in promises.iter().enumerate() {
+                let body = format!("body {at}").into_bytes();
+                window.push(at, body, promise.clone(), clock::now());
+            }
+            // What came back and hangs on no answer yet; the messages that may be answered.
+            let mut waiting: VecDeque<Vec<u8>> = VecDeque::new();
+            let (mut open, mut sent_back): (Vec<usize>, usize) = (Vec::new(), 0);
+            let mut settled = Vec::new();
+            let finish = [Step::Return(99)].into_iter()
+                .chain(std::iter::repeat_n(Step::Answer(0), 12))
+                .chain([Step::Settle]);
+            for step in steps.into_iter().chain(finish) {
+                match step {
+                    Step::Return(count) => {
+                        let until = (sent_back + count).min(fates.len());
+                        for at in sent_back..until {
+                            open.push(at);
+                            if fates[at] == Verdict::NoRoute {
+                                waiting.push_back(format!("body {at}").into_bytes());
+                            }
+                        }
+                        sent_back = until;
+                    }
+                    Step::Answer(rank) if !open.is_empty() => {
+                        let at = open.remove(rank % open.len());
+                        *promises[at].0.borrow_mut() = Some(Answer {
+                            is_ack: fates[at] != Verdict::Refused,
+                            returned: waiting.pop_front(),
+                        });
+                    }
+                    Step::Answer(_) => {}
+                    Step::Settle => settled.extend(window.settle().unwrap()),
+                }
+            }
+            let expected: Vec<(usize, Verdict)> = fates.into_iter().enumerate().collect();
+            prop_assert_eq!(settled, expected);
+            prop_assert!(window.is_empty());
+        }
+    }
+}
