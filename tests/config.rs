@@ -54,11 +54,15 @@ fn settings(content: &str) -> Settings {
 /// A pipeline as an agent without plug-ins reads it.
 fn parse(path: &Path, text: &str, strict: bool) -> Result<(Pipeline, Vec<Problem>), Problems> {
     let meters = known_meters(&[]);
-    pipeline::parse(path, text, &Against {
-        meters,
-        strict,
-        topic: "metering_ha".to_owned(),
-    })
+    pipeline::parse(
+        path,
+        text,
+        &Against {
+            meters,
+            strict,
+            topic: "metering_ha".to_owned(),
+        },
+    )
 }
 
 fn lines<'a>(problems: impl IntoIterator<Item = &'a Problem>) -> String {

@@ -444,14 +444,22 @@ mod tests {
                 "notifier://?topic=t has no connection to the message broker for 5 s: no route to host"
             ]
         );
-        book.delivery(path, &Delivery::Connected { member: "m" }, start + SECOND * 6);
+        book.delivery(
+            path,
+            &Delivery::Connected { member: "m" },
+            start + SECOND * 6,
+        );
         assert!(book.troubles(start + SECOND * 60).is_empty());
-        book.delivery(path, &Delivery::Blocked { why: "low on memory" }, start);
+        book.delivery(
+            path,
+            &Delivery::Blocked {
+                why: "low on memory",
+            },
+            start,
+        );
         assert_eq!(
             book.troubles(start + SECOND * 7),
-            [
-                "the message broker takes nothing from notifier://?topic=t for 7 s: low on memory"
-            ]
+            ["the message broker takes nothing from notifier://?topic=t for 7 s: low on memory"]
         );
         book.delivery(path, &Delivery::Unblocked, start + SECOND * 8);
         let refused = Delivery::Undelivered {

@@ -239,9 +239,24 @@ mod tests {
             ("notifier://?", TOPIC, Policy::Retry(100), false),
             ("notifier://?topic=", TOPIC, Policy::Retry(100), false),
             ("notifier://?topic=a", "a", Policy::Retry(100), false),
-            ("notifier://?topic=a%2Eb#x", "a.b", Policy::Retry(100), false),
-            ("notifier://?policy=drop&max_retry=5", TOPIC, Policy::Drop, false),
-            ("notifier://?policy=queue", TOPIC, Policy::Queue(1024), false),
+            (
+                "notifier://?topic=a%2Eb#x",
+                "a.b",
+                Policy::Retry(100),
+                false,
+            ),
+            (
+                "notifier://?policy=drop&max_retry=5",
+                TOPIC,
+                Policy::Drop,
+                false,
+            ),
+            (
+                "notifier://?policy=queue",
+                TOPIC,
+                Policy::Queue(1024),
+                false,
+            ),
             (
                 "notifier://?policy=drop&policy=queue&max_queue_length=9&max_queue_length=7",
                 TOPIC,
@@ -249,9 +264,24 @@ mod tests {
                 false,
             ),
             ("notifier://?max_retry=0", TOPIC, Policy::Retry(1), false),
-            ("notifier://?max_retry=3&policy=default", TOPIC, Policy::Retry(3), false),
-            ("notifier://?per_meter_topic=1", TOPIC, Policy::Retry(100), true),
-            ("notifier://?per_meter_topic=1&per_meter_topic=0", TOPIC, Policy::Retry(100), false),
+            (
+                "notifier://?max_retry=3&policy=default",
+                TOPIC,
+                Policy::Retry(3),
+                false,
+            ),
+            (
+                "notifier://?per_meter_topic=1",
+                TOPIC,
+                Policy::Retry(100),
+                true,
+            ),
+            (
+                "notifier://?per_meter_topic=1&per_meter_topic=0",
+                TOPIC,
+                Policy::Retry(100),
+                false,
+            ),
         ] {
             let target = NotifierTarget {
                 topic: topic.to_owned(),
@@ -268,10 +298,19 @@ mod tests {
         let ignored = |words: &str| Odd::Ignored(words.to_owned());
         for (url, odd) in [
             ("notifier://?driver=kafka", vec![Odd::Driver]),
-            ("notifier://?copies=2", vec![ignored("found the option copies")]),
-            ("notifier://?pass%20word=2", vec![ignored("found something")]),
+            (
+                "notifier://?copies=2",
+                vec![ignored("found the option copies")],
+            ),
+            (
+                "notifier://?pass%20word=2",
+                vec![ignored("found something")],
+            ),
             ("notifier:///x", vec![ignored("found something")]),
-            ("notifier://?policy=qeue", vec![Odd::Policy("qeue".to_owned())]),
+            (
+                "notifier://?policy=qeue",
+                vec![Odd::Policy("qeue".to_owned())],
+            ),
         ] {
             let (target, found) = parse(url).unwrap();
             assert_eq!(found, odd, "{url}");
@@ -296,13 +335,28 @@ mod tests {
             ("notifier://?topic=a%20b", Topic),
             ("notifier://?topic=a+b", Topic),
             ("notifier://?topic=a/b", Topic),
-            ("notifier://?max_retry=ten", option("max_retry", "ten", tries)),
+            (
+                "notifier://?max_retry=ten",
+                option("max_retry", "ten", tries),
+            ),
             ("notifier://?max_retry=-1", option("max_retry", "-1", tries)),
             ("notifier://?max_retry=+1", option("max_retry", " 1", tries)),
-            ("notifier://?max_retry=100001", option("max_retry", "100001", tries)),
-            ("notifier://?max_queue_length=0", option("max_queue_length", "0", length)),
-            ("notifier://?max_queue_length=65537", option("max_queue_length", "65537", length)),
-            ("notifier://?per_meter_topic=2", option("per_meter_topic", "2", "0 or 1")),
+            (
+                "notifier://?max_retry=100001",
+                option("max_retry", "100001", tries),
+            ),
+            (
+                "notifier://?max_queue_length=0",
+                option("max_queue_length", "0", length),
+            ),
+            (
+                "notifier://?max_queue_length=65537",
+                option("max_queue_length", "65537", length),
+            ),
+            (
+                "notifier://?per_meter_topic=2",
+                option("per_meter_topic", "2", "0 or 1"),
+            ),
         ] {
             assert_eq!(parse(url), Err(error), "{url}");
         }

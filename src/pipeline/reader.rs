@@ -306,7 +306,10 @@ impl<'a> Reader<'a> {
                 continue;
             };
             // Readings call their path by this name, so that it must be one publisher's.
-            if publishers.iter().any(|known| known.path() == publisher.path()) {
+            if publishers
+                .iter()
+                .any(|known| known.path() == publisher.path())
+            {
                 let message = format!("{} is named twice and used once", publisher.path());
                 self.warn(line_of(node), &fields.about("publishers"), message);
             } else {

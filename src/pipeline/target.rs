@@ -36,9 +36,13 @@ pub struct UdpTarget {
 /// A URL that is no publisher of this version. Only what can't be a password is repeated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum PublisherError {
-    #[error("found the publisher {0}://, expected udp://host:port or notifier://: this version publishes {1}")]
+    #[error(
+        "found the publisher {0}://, expected udp://host:port or notifier://: this version publishes {1}"
+    )]
     Foreign(&'static str, &'static str),
-    #[error("found the publisher {0}://, expected udp://host:port or notifier://: this version has no other{1}")]
+    #[error(
+        "found the publisher {0}://, expected udp://host:port or notifier://: this version has no other{1}"
+    )]
     Unknown(String, &'static str),
     #[error("found no publisher's URL, expected udp://host:port or notifier://")]
     NoUrl,
@@ -56,7 +60,9 @@ pub(super) enum PublisherError {
         "found notifier:// with a broker of its own, expected notifier://?topic=TOPIC: the broker is [DEFAULT] transport_url"
     )]
     OwnBroker,
-    #[error("found notifier:// with two topics, expected one: a publisher for each topic has two URLs")]
+    #[error(
+        "found notifier:// with two topics, expected one: a publisher for each topic has two URLs"
+    )]
     Topics,
     #[error(
         "found notifier:// with a topic that can't be used, expected one of letters, digits, '.', '_' and '-', 200 at most (without ?topic= it is [publisher_notifier] metering_topic)"
@@ -331,8 +337,17 @@ mod tests {
         use PublisherError::*;
         let near = "; the nearest known one is udp";
         for (url, error) in [
-            ("rpc", Foreign("rpc", "no rpc to a message broker; notifier:// takes its place")),
-            ("notifer://", Unknown("notifer".into(), "; the nearest known one is notifier")),
+            (
+                "rpc",
+                Foreign(
+                    "rpc",
+                    "no rpc to a message broker; notifier:// takes its place",
+                ),
+            ),
+            (
+                "notifer://",
+                Unknown("notifer".into(), "; the nearest known one is notifier"),
+            ),
             ("file:///var/log/x", Foreign("file", "to no file")),
             ("gnocchi://u:hunter2@h", Foreign("gnocchi", "to no Gnocchi")),
             ("upd://h", Unknown("upd".into(), near)),

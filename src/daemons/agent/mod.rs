@@ -126,12 +126,8 @@ impl Agent {
         );
         let mut savers = Workers::default();
         save_changes(&mut savers, state.file, &state.memory, &events, &stop)?;
-        let publishers = Publishers::new(
-            settings,
-            signing.clone(),
-            Arc::clone(&events),
-            stop.clone(),
-        );
+        let publishers =
+            Publishers::new(settings, signing.clone(), Arc::clone(&events), stop.clone());
         let agent = Agent {
             host: settings.host.clone(),
             health: Arc::new(AgentHealth::new(events)),

@@ -155,8 +155,7 @@ impl Publishers {
             }
             Publisher::Notifier(target) => {
                 let path = target.path.clone();
-                let tell =
-                    move |told: &Delivery<'_>| events.delivery(&path, told, clock::now());
+                let tell = move |told: &Delivery<'_>| events.delivery(&path, told, clock::now());
                 let publisher = NotifierPublisher::new(
                     target,
                     &self.host,

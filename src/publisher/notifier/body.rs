@@ -235,10 +235,15 @@ mod tests {
             ]
         );
         for (event_type, messages) in &bodies[1..] {
-            let other = messages.iter().find(|(_, meter)| format!("t.{meter}") != *event_type);
+            let other = messages
+                .iter()
+                .find(|(_, meter)| format!("t.{meter}") != *event_type);
             assert_eq!(other, None, "{event_type}");
         }
-        let mut again: Vec<_> = bodies[1..].iter().flat_map(|(_, messages)| messages).collect();
+        let mut again: Vec<_> = bodies[1..]
+            .iter()
+            .flat_map(|(_, messages)| messages)
+            .collect();
         again.sort();
         assert_eq!(again, bodies[0].1.iter().collect::<Vec<_>>());
     }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::FieldTable;
-use lapin::{BasicProperties, Channel, Confirmation, Event};
+use lapin::{BasicProperties, Channel, Event};
 
 use super::body::Parcel;
 use super::undelivered::{Place, Undelivered};
@@ -218,7 +218,9 @@ impl<'a> Session<'a> {
                 Verdict::NoRoute => {
                     let queue = &self.queue;
                     end = Some(End::Lost {
-                        why: format!("the broker has no way to {queue}, which was declared just now"),
+                        why: format!(
+                            "the broker has no way to {queue}, which was declared just now"
+                        ),
                         reason: Undeliverable::NoRoute,
                     });
                     self.refused(flight, Undeliverable::NoRoute);
@@ -379,7 +381,10 @@ fn publish(channel: &Channel, exchange: &str, key: &str, body: Vec<u8>) -> Answe
     };
     let mut answer: Answered = Box::pin(answer);
     // The first look hands it over; nothing can be known yet.
-    match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+    match answer
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    {
         Poll::Pending => answer,
         Poll::Ready(known) => Box::pin(std::future::ready(known)),
     }

@@ -58,11 +58,6 @@ impl<T, F> Window<T, F> {
         self.messages.len()
     }
 
-    /// Whether all have one.
-    pub(super) fn is_empty(&self) -> bool {
-        self.messages.is_empty()
-    }
-
     /// When the oldest of them was sent.
     pub(super) fn oldest(&self) -> Option<Instant> {
         self.messages.front().map(|sent| sent.at)
@@ -101,7 +96,9 @@ where
         poll_fn(|context| {
             let open = self.messages.iter_mut().find(|sent| sent.is_ack.is_none());
             match open {
-                Some(sent) => sent.poll(&mut self.returned, context).map(|it| it.map(drop)),
+                Some(sent) => sent
+                    .poll(&mut self.returned, context)
+                    .map(|it| it.map(drop)),
                 None => Poll::Pending,
             }
         })
@@ -111,7 +108,10 @@ where
     /// The messages, in order, of which it is certain what became of them.
     pub(super) fn settle(&mut self) -> Result<Vec<(T, Verdict)>, E> {
         self.look()?;
-        let certain = self.messages.iter().take_while(|sent| sent.is_ack.is_some());
+        let certain = self
+            .messages
+            .iter()
+            .take_while(|sent| sent.is_ack.is_some());
         let certain = certain.count();
         // Whatever came back before those were confirmed hangs on an answer that is there by now.
         self.look()?;
@@ -124,7 +124,11 @@ where
 
     fn look(&mut self) -> Result<(), E> {
         let mut context = Context::from_waker(Waker::noop());
-        for sent in self.messages.iter_mut().filter(|sent| sent.is_ack.is_none()) {
+        for sent in self
+            .messages
+            .iter_mut()
+            .filter(|sent| sent.is_ack.is_none())
+        {
             if let Poll::Ready(Err(error)) = sent.poll(&mut self.returned, &mut context) {
                 return Err(error);
             }
@@ -268,7 +272,7 @@ mod tests {
             }
             let expected: Vec<(usize, Verdict)> = fates.into_iter().enumerate().collect();
             prop_assert_eq!(settled, expected);
-            prop_assert!(window.is_empty());
+            prop_assert_eq!(window.len(), 0);
         }
     }
 }
