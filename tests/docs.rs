@@ -14,8 +14,8 @@ use ceilometer_ha::clock;
 use ceilometer_ha::config::options::{Effect, Kind, OPTIONS, OptionSpec, Reload};
 use ceilometer_ha::config::{self, ConfigText, Purpose};
 use ceilometer_ha::events::{
-    AgentEvents, CollectorEvents, ConfigEvents, Counts, Expired, LibvirtCounts, Outcome,
-    ProbeResult, Probes, Stored, Usage, makes_unready,
+    AgentEvents, CollectorEvents, ConfigEvents, Counts, Delivery, Expired, LibvirtCounts, Outcome,
+    ProbeResult, Probes, Stored, Undeliverable, Usage, makes_unready,
 };
 use ceilometer_ha::model::{
     FailReason, GatewayStatus, INSTANCE_STATES, Metadata, Meter, Sample, UtcTime, Volume, meters,
@@ -233,6 +233,7 @@ fn all_of_the_agents() -> String {
     };
     events.published("udp://c:1", &outcome, now);
     events.publisher_dropped("udp://c:1", 1, now);
+    events.expect_notifier(AWAY, || Some(1), now);
     events.names_looked_up(1, 1);
     events.state_saved(Path::new("agent.json"), &Ok(()), now);
     events.no_state(Path::new("agent.json"), &io::Error::other("x"), now);
@@ -275,6 +276,10 @@ fn used() -> Usage {
     }
 }
 
+/// Publishers with a message broker that is away, and one that takes nothing.
+const AWAY: &str = "notifier://?topic=away";
+const BLOCKED: &str = "notifier://?topic=blocked";
+
 /// What `/readyz` can say beside `/healthz`, as the events lead to it.
 fn everything_unready() -> Vec<String> {
     let start = clock::now();
@@ -285,6 +290,11 @@ fn everything_unready() -> Vec<String> {
     for path in ["udp://unsent:1", "udp://refused:1"] {
         agent.expect_publisher(path, || Some(0), start);
     }
+    for path in [AWAY, BLOCKED] {
+        agent.expect_notifier(path, || Some(0), start);
+    }
+    agent.delivery(BLOCKED, &Delivery::Connected { member: "m" }, start);
+    agent.delivery(BLOCKED, &Delivery::Blocked { why: "x" }, start);
     agent.publisher_dropped("udp://unsent:1", 1, start);
     let failed = pollsters::failed(
         "n",
@@ -323,7 +333,14 @@ fn every_line_of_readyz_is_explained() {
     let section = text.split("## What readyz says").nth(1).unwrap();
     let section = section.split("\n## ").next().unwrap();
     let words = |text: &str| -> Vec<String> {
-        let names = ["udp://HOST:PORT", "POLLSTER", "SOURCE", "REASON", "…"];
+        let names = [
+            "udp://HOST:PORT",
+            "notifier://?topic=TOPIC",
+            "POLLSTER",
+            "SOURCE",
+            "REASON",
+            "…",
+        ];
         let plain = names
             .iter()
             .fold(text.to_owned(), |text, name| text.replace(name, "NAME"));
@@ -440,6 +457,11 @@ fn closed_lists() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
         ("instances", "state", INSTANCE_STATES.to_vec()),
         ("hosts", "state", vec!["answering", "silent"]),
         ("readings_published_total", "result", vec!["sent", "failed"]),
+        (
+            "publisher_undelivered_total",
+            "reason",
+            Undeliverable::ALL.map(Undeliverable::as_str).to_vec(),
+        ),
         ("name_lookups_total", "result", vec!["done", "failed"]),
         ("state_saves_total", "result", vec!["done", "failed"]),
         ("messages_total", "verdict", verdicts),

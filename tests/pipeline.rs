@@ -227,12 +227,17 @@ fn every_misspelt_sink_is_found_with_its_line_and_the_right_word() {
 fn every_misspelt_scheme_is_found_with_its_line_and_the_right_word() {
     for slip in slips("udp") {
         for (text, line) in with_slip(WHOLE, "- ", "udp://", &format!("{slip}://")) {
-            check_slip(&text, line, &slip, "expected udp://host:port");
+            check_slip(
+                &text,
+                line,
+                &slip,
+                "expected udp://host:port or notifier://",
+            );
         }
     }
     for slip in slips("://").iter().filter(|slip| !slip.contains("://")) {
         for (text, line) in with_slip(WHOLE, "- udp", "://", slip) {
-            check_slip(&text, line, slip, "expected udp://host:port");
+            check_slip(&text, line, slip, "expected udp://host:port or notifier://");
         }
     }
 }
@@ -353,10 +358,10 @@ fn the_agent_tells_a_slip_by_check_config() {
         ),
         (
             "udp://127.0.0.1:4953",
-            "notifier://",
+            "rpc://",
             23,
             2,
-            "publishes to no message queue",
+            "publishes no rpc to a message broker; notifier:// takes its place",
         ),
     ] {
         fs::write(&pipeline, WHOLE.replacen(right, wrong, 1)).unwrap();

@@ -112,9 +112,10 @@ pub static KEYS: &[Key] = &[
         of: Of::Sink,
         name: "publishers",
         takes: "a list of URLs, 1 to 64",
-        help: "`udp://HOST:PORT`, an IPv6 address in brackets. Without a port it is 4952, that of \
-               Ceilometer's own collector; ours listens on 4953. Several are several ways of the same \
-               readings: each is stored once, and every way it came by is remembered.",
+        help: "`udp://HOST:PORT`, an IPv6 address in brackets; without a port it is 4952, that of \
+               Ceilometer's own collector, and ours listens on 4953. Or `notifier://?policy=queue`, to the \
+               message broker: its options are in [delivery.md](delivery.md#notifier). Several are several \
+               ways of the same readings: each is stored once, and every way it came by is remembered.",
         ..PLAIN
     },
     Key {
