@@ -15,154 +15,23 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ceilometer_ha::clock;
-use ceilometer_ha::config::{BrokerSettings, Purpose};
-use ceilometer_ha::daemons::{ConfigArgs, load_settings};
-use ceilometer_ha::events::{Delivery, Undeliverable};
-use ceilometer_ha::model::{Secret, Shared};
-use ceilometer_ha::pipeline::{NotifierTarget, Policy};
-use ceilometer_ha::publisher::notifier::{self, DRAIN_LIMIT, NotifierPublisher};
-use ceilometer_ha::publisher::queue::Queue;
-use ceilometer_ha::wire::Signing;
+use ceilometer_ha::events::Undeliverable;
+use ceilometer_ha::pipeline::Policy;
+use ceilometer_ha::publisher::notifier::DRAIN_LIMIT;
 use lapin::options::{BasicGetOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use nix::sys::signal::Signal;
 use serde_json::Value as Json;
 
+use support::publishing::{PATH, Publishing, QUEUE, TOPIC};
 use support::rabbitmq::Server;
-use support::site::{Daemon, HOST, SECRET, Site, reading};
+use support::site::{Daemon, Site};
 use support::wait_until;
 
-const TOPIC: &str = "metering_ha";
-const QUEUE: &str = "metering_ha.sample";
-const PATH: &str = "notifier://?topic=metering_ha";
 const DURABLE: &str = "amqp_durable_queues = true";
-
-/// What a publisher told so far.
-#[derive(Debug, Clone, Default)]
-struct Told {
-    members: Vec<String>,
-    disconnected: Vec<String>,
-    is_blocked: bool,
-    differing: Vec<String>,
-    confirmed: usize,
-    undelivered: BTreeMap<Undeliverable, usize>,
-    lost: usize,
-    backlog: usize,
-}
-
-impl Told {
-    fn hear(&mut self, delivery: &Delivery<'_>) {
-        match delivery {
-            Delivery::Connected { member } => self.members.push((*member).to_owned()),
-            Delivery::Disconnected { why } => self.disconnected.push((*why).to_owned()),
-            Delivery::Blocked { .. } => self.is_blocked = true,
-            Delivery::Unblocked => self.is_blocked = false,
-            Delivery::Differs { name } => self.differing.push((*name).to_owned()),
-            Delivery::Confirmed { readings, .. } => self.confirmed += readings,
-            Delivery::Undelivered { reason, readings } => {
-                *self.undelivered.entry(*reason).or_default() += readings;
-            }
-            Delivery::Lost { readings } => self.lost += readings,
-            Delivery::Backlog { rounds } => self.backlog = *rounds,
-        }
-    }
-}
-
-/// A publisher in a thread of its own, as the agent has it.
-struct Publishing {
-    queue: Arc<Queue>,
-    told: Arc<Mutex<Told>>,
-    thread: Option<JoinHandle<()>>,
-    seq: u64,
-}
-
-impl Publishing {
-    fn start(url: &str, options: &str, policy: Policy) -> Self {
-        let target = NotifierTarget {
-            topic: TOPIC.to_owned(),
-            policy,
-            per_meter: false,
-            path: PATH.to_owned(),
-        };
-        let signing = Shared::new(Signing::new("openstack", Secret::new(SECRET)));
-        let (queue, told) = (Arc::<Queue>::default(), Arc::<Mutex<Told>>::default());
-        let hearer = Arc::clone(&told);
-        let publisher = NotifierPublisher::new(
-            &target,
-            HOST,
-            (&Arc::new(broker(url, options)), &signing),
-            notifier::in_memory(policy),
-            Arc::clone(&queue),
-            Box::new(move |delivery| hearer.lock().unwrap().hear(delivery)),
-        );
-        Publishing {
-            queue,
-            told,
-            thread: Some(std::thread::spawn(move || publisher.run())),
-            seq: 0,
-        }
-    }
-
-    /// Hands so many rounds of one reading over, numbered on; returns the last number.
-    fn push(&mut self, rounds: u64) -> u64 {
-        for _ in 0..rounds {
-            self.seq += 1;
-            let dropped = self.queue.push([reading("n", self.seq)].into());
-            assert_eq!(dropped, 0);
-        }
-        self.seq
-    }
-
-    fn told(&self) -> Told {
-        self.told.lock().unwrap().clone()
-    }
-
-    #[track_caller]
-    fn wait(&self, what: &str, is: impl Fn(&Told) -> bool) -> Told {
-        wait_until(what, || match self.told() {
-            told if is(&told) => Ok(told),
-            told => Err(format!("{told:?}")),
-        })
-    }
-
-    /// Tells it to end and waits for that.
-    fn end(mut self) -> (Told, Duration) {
-        let begin = clock::now();
-        self.queue.close();
-        self.thread.take().unwrap().join().expect("no panic");
-        (self.told(), begin.elapsed())
-    }
-}
-
-impl Drop for Publishing {
-    fn drop(&mut self) {
-        self.queue.close();
-    }
-}
-
-/// What a configuration says of the broker.
-fn broker(url: &str, options: &str) -> BrokerSettings {
-    let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("agent.conf");
-    let text = format!(
-        "[DEFAULT]\ntransport_url = {url}\n[oslo_messaging_rabbit]\n{options}\n[publisher]\ntelemetry_secret = {SECRET}\n"
-    );
-    fs::write(&config, text).unwrap();
-    let args = ConfigArgs {
-        config_file: vec![config],
-        config_dir: vec![],
-        strict: false,
-        check_config: false,
-    };
-    load_settings(&args, Purpose::Agent)
-        .unwrap()
-        .settings
-        .broker
-}
 
 /// A message as a consumer gets it.
 #[derive(Debug, Clone)]

@@ -16,6 +16,7 @@ pub mod lab;
 pub mod mariadb;
 pub mod node;
 pub mod process;
+pub mod publishing;
 pub mod rabbitmq;
 pub mod site;
 pub mod store;
