@@ -4,13 +4,13 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::msgpack::{self, DEPTH_MAX, ENTRIES_MAX, Message};
 use super::Refusal;
+use super::msgpack::{self, DEPTH_MAX, ENTRIES_MAX, Message};
 use crate::model::Value;
 
 /// How deep a whole body may nest: what its deepest message may, and the notification around it. A deeper
 /// one is refused whole, before any message of it is read.
-pub const BODY_DEPTH_MAX: usize = 2 * DEPTH_MAX;
+pub(super) const BODY_DEPTH_MAX: usize = 2 * DEPTH_MAX;
 
 /// Reads a text from its begin to its end.
 pub(super) struct Reader<'a> {
@@ -205,7 +205,9 @@ impl<'a> Reader<'a> {
         let mut has_escapes = false;
         loop {
             let rest = self.rest();
-            let run = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f));
+            let run = rest
+                .iter()
+                .position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f));
             self.at += run.ok_or(Refusal::NotJson)?;
             match self.peek() {
                 Some(b'"') => break,
