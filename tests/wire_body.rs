@@ -97,7 +97,10 @@ fn every_golden_body_is_taken_but_the_unsigned_one_and_a_time_without_meaning() 
 #[test]
 fn the_numbers_that_python_has_and_json_has_not_come_through() {
     let volume = |name: &str| {
-        let golden = goldens().into_iter().find(|case| case.name == name).unwrap();
+        let golden = goldens()
+            .into_iter()
+            .find(|case| case.name == name)
+            .unwrap();
         take(golden.body.as_bytes(), &golden.secret).0[0].volume
     };
     assert_eq!(volume("volume_inf"), Some(f64::INFINITY));
@@ -127,15 +130,28 @@ fn what_is_no_notification_is_refused_whole() {
         (&outer("\"2.0\""), Refusal::NotAnEnvelope),
         (&outer("\"3.0\""), Refusal::NotAnEnvelope),
         (&outer("2"), Refusal::NotAnEnvelope),
-        (r#"{"oslo.message": [], "oslo.version": "2.0"}"#, Refusal::NotAnEnvelope),
-        (r#"{"oslo.message": "{", "oslo.version": "2.0"}"#, Refusal::NotJson),
+        (
+            r#"{"oslo.message": [], "oslo.version": "2.0"}"#,
+            Refusal::NotAnEnvelope,
+        ),
+        (
+            r#"{"oslo.message": "{", "oslo.version": "2.0"}"#,
+            Refusal::NotJson,
+        ),
         (r#"{"payload": [], "payload": []}"#, Refusal::DuplicateKey),
         (&format!(r#"{{"payload": {nested}}}"#), Refusal::TooDeep),
     ];
     for (body, refusal) in cases {
-        assert_eq!(envelope::open(body.as_bytes()).err(), Some(*refusal), "{body}");
+        assert_eq!(
+            envelope::open(body.as_bytes()).err(),
+            Some(*refusal),
+            "{body}"
+        );
     }
-    assert_eq!(envelope::open(b"{\"a\": \"\xff\"}").err(), Some(Refusal::BadText));
+    assert_eq!(
+        envelope::open(b"{\"a\": \"\xff\"}").err(),
+        Some(Refusal::BadText)
+    );
 }
 
 #[test]
@@ -164,24 +180,46 @@ fn one_bad_message_costs_itself() {
         assert_eq!((received.len(), refusals), (2, vec![*refusal]), "{bad}");
     }
     let (received, refusals) = take(with_payload(good).as_bytes(), SECRET);
-    assert_eq!((received.len(), refusals.len()), (1, 0), "a message that is in no list");
-    assert_eq!(take(with_payload("[]").as_bytes(), SECRET), (vec![], vec![]));
-    assert_eq!(take(format!("{{\"payload\": [{good}]}}").as_bytes(), SECRET).0.len(), 1);
+    assert_eq!(
+        (received.len(), refusals.len()),
+        (1, 0),
+        "a message that is in no list"
+    );
+    assert_eq!(
+        take(with_payload("[]").as_bytes(), SECRET),
+        (vec![], vec![])
+    );
+    assert_eq!(
+        take(format!("{{\"payload\": [{good}]}}").as_bytes(), SECRET)
+            .0
+            .len(),
+        1
+    );
 }
 
 #[test]
 fn each_bound_holds_to_the_last_one() {
     let list = |count| with_payload(&format!("[{}]", vec!["1"; count].join(",")));
     let refusals = |count| take(list(count).as_bytes(), SECRET).1;
-    assert_eq!(refusals(BODY_MESSAGES_MAX), vec![Refusal::NotAMap; BODY_MESSAGES_MAX]);
+    assert_eq!(
+        refusals(BODY_MESSAGES_MAX),
+        vec![Refusal::NotAMap; BODY_MESSAGES_MAX]
+    );
     let beyond = refusals(BODY_MESSAGES_MAX + 2);
-    assert_eq!(beyond.len(), BODY_MESSAGES_MAX + 1, "the rest is one refusal");
+    assert_eq!(
+        beyond.len(),
+        BODY_MESSAGES_MAX + 1,
+        "the rest is one refusal"
+    );
     assert_eq!(beyond.last(), Some(&Refusal::TooManyMessages));
     let mut body = with_payload("[]");
     body.push_str(&" ".repeat(BODY_BYTES_MAX - body.len()));
     assert!(envelope::open(body.as_bytes()).is_ok());
     body.push(' ');
-    assert_eq!(envelope::open(body.as_bytes()).err(), Some(Refusal::TooLarge));
+    assert_eq!(
+        envelope::open(body.as_bytes()).err(),
+        Some(Refusal::TooLarge)
+    );
 }
 
 fn any_value() -> impl Strategy<Value = Value> {
@@ -189,7 +227,9 @@ fn any_value() -> impl Strategy<Value = Value> {
         Just(Value::Null),
         any::<bool>().prop_map(Value::Bool),
         any::<i128>().prop_map(Value::Int),
-        any::<f64>().prop_filter("JSON has it", |number| number.is_finite()).prop_map(Value::Float),
+        any::<f64>()
+            .prop_filter("JSON has it", |number| number.is_finite())
+            .prop_map(Value::Float),
         any::<String>().prop_map(Value::Text),
     ];
     leaf.prop_recursive(4, 24, 5, |inner| {
