@@ -21,6 +21,10 @@ const LIMIT_US: f64 = 4.0;
 const RUNS: usize = 9;
 /// Datagrams in one run: long enough that a clock's resolution is nothing.
 const COUNT: u32 = 50_000;
+/// Messages in a body, as a small round has them.
+const BODY_MESSAGES: u32 = 20;
+/// Bodies in one run.
+const BODY_COUNT: u32 = COUNT / BODY_MESSAGES;
 /// The peer is slower and takes fewer.
 const PEER_COUNT: u32 = 5_000;
 
@@ -35,12 +39,22 @@ fn main() {
     let bytes = datagram.len();
     println!("a datagram of {bytes} bytes, median of {RUNS} runs:");
 
-    let ours = median_us(|| receive(&datagram, &secret));
+    let ours = median_us(COUNT, || receive(&datagram, &secret));
     println!("verify and decode: {ours:.2} us (limit {LIMIT_US:.0} us)");
+    let body = body(&reading, &secret);
+    let verifier = wire::Verifier::new(secret.clone());
+    let of_body = median_us(BODY_COUNT, || {
+        let (received, refusals) = wire::receive_body(&body, &verifier, wire::Via::Topic("t"));
+        received.len() + refusals.len()
+    }) / f64::from(BODY_MESSAGES);
+    println!(
+        "the same in an AMQP body of {BODY_MESSAGES}: {of_body:.2} us a message, {:.2} times",
+        of_body / ours
+    );
     let forged = Secret::new("another secret");
-    let refused = median_us(|| receive(&datagram, &forged));
+    let refused = median_us(COUNT, || receive(&datagram, &forged));
     println!("refuse a forged one: {refused:.2} us");
-    let encode = median_us(|| {
+    let encode = median_us(COUNT, || {
         wire::encode(
             &reading,
             "udp://192.0.2.6:4953",
@@ -68,15 +82,29 @@ fn receive(datagram: &[u8], secret: &Secret) -> usize {
     received.len() + refusals.len()
 }
 
+/// The same reading as often as a body has messages.
+fn body(reading: &Reading, secret: &Secret) -> Vec<u8> {
+    let signing = wire::Signing::new("openstack", secret.clone());
+    let message = wire::signed(reading, "notifier://?topic=t", &signing);
+    let notification = wire::envelope::Notification {
+        host: "compute-017.example.org",
+        event_type: "t",
+        id: 1,
+        at: reading.sample.timestamp,
+    };
+    let messages: Vec<wire::Message> = (0..BODY_MESSAGES).map(|_| message.clone()).collect();
+    wire::envelope::encode(&notification, &messages).unwrap_or_default()
+}
+
 /// The median time of one call, in microseconds.
-fn median_us(mut call: impl FnMut() -> usize) -> f64 {
+fn median_us(count: u32, mut call: impl FnMut() -> usize) -> f64 {
     let mut runs: Vec<f64> = (0..RUNS)
         .map(|_| {
             let start = Instant::now();
-            for _ in 0..COUNT {
+            for _ in 0..count {
                 black_box(call());
             }
-            start.elapsed().as_secs_f64() / f64::from(COUNT) * 1e6
+            start.elapsed().as_secs_f64() / f64::from(count) * 1e6
         })
         .collect();
     runs.sort_by(f64::total_cmp);

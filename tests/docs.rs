@@ -14,8 +14,8 @@ use ceilometer_ha::clock;
 use ceilometer_ha::config::options::{Effect, Kind, OPTIONS, OptionSpec, Reload};
 use ceilometer_ha::config::{self, ConfigText, Purpose};
 use ceilometer_ha::events::{
-    AgentEvents, CollectorEvents, ConfigEvents, Counts, Delivery, Expired, LibvirtCounts, Outcome,
-    ProbeResult, Probes, Stored, Undeliverable, Usage, makes_unready,
+    AgentEvents, CollectorEvents, ConfigEvents, ConsumerEvents, Counts, Delivery, Expired,
+    LibvirtCounts, Outcome, ProbeResult, Probes, Stored, Undeliverable, Usage, makes_unready,
 };
 use ceilometer_ha::model::{
     FailReason, GatewayStatus, INSTANCE_STATES, Metadata, Meter, Sample, UtcTime, Volume, meters,
@@ -243,7 +243,19 @@ fn all_of_the_agents() -> String {
 /// Likewise for the collector.
 fn all_of_the_collectors() -> String {
     let now = clock::now();
-    let events = CollectorEvents::new(now).unwrap();
+    let events = Arc::new(CollectorEvents::new(now).unwrap());
+    let consumer = ConsumerEvents::new(&events, "t", now);
+    consumer.connected("b:1");
+    consumer.away(&io::Error::other("x"), now);
+    consumer.declared_otherwise(&["q".to_owned()]);
+    consumer.delivered(1, true);
+    consumer.accepted(1);
+    consumer.refused(Refusal::NotJson, 1, now);
+    consumer.shown(1);
+    consumer.acknowledged(1);
+    consumer.rejected();
+    consumer.quarantined(Refusal::NotJson);
+    consumer.lost(Refusal::NotJson, &io::Error::other("x"), now);
     events.expect_rows_refused(RowRefusal::ALL.iter().map(|refusal| refusal.as_str()));
     events.listening(SocketAddr::from(([127, 0, 0, 1], 1)), 1, 1);
     events.sample_ids(1.0);
@@ -317,8 +329,9 @@ fn everything_unready() -> Vec<String> {
         };
         agent.published("udp://refused:1", &refused, now);
     }
-    let collector = CollectorEvents::new(start).unwrap();
+    let collector = Arc::new(CollectorEvents::new(start).unwrap());
     collector.deaf();
+    ConsumerEvents::new(&collector, "TOPIC", start).away(&io::Error::other("x"), start);
     collector.store_failed(1, &io::Error::other("x"), start);
     collector.queue_full(1, 0, start);
     collector.kernel_dropped(1, start);
@@ -339,6 +352,7 @@ fn every_line_of_readyz_is_explained() {
             "POLLSTER",
             "SOURCE",
             "REASON",
+            "TOPIC",
             "…",
         ];
         let plain = names
@@ -465,6 +479,7 @@ fn closed_lists() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
         ("name_lookups_total", "result", vec!["done", "failed"]),
         ("state_saves_total", "result", vec!["done", "failed"]),
         ("messages_total", "verdict", verdicts),
+        ("deliveries_quarantined_total", "reason", refusals.to_vec()),
         (
             "messages_dropped_total",
             "reason",

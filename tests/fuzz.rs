@@ -142,6 +142,11 @@ fn no_datagram_is_too_strange() {
 }
 
 #[test]
+fn no_body_is_too_strange() {
+    check_damaged("amqp_body");
+}
+
+#[test]
 fn no_message_is_too_strange() {
     check_damaged("message");
 }

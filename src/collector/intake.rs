@@ -1,11 +1,14 @@
-//! Where receivers hand messages over and the writer takes them: receivers never wait, and the
-//! writer waits until a batch or some states are due.
+//! Where receivers hand messages over and the writer takes them. Who receives what nobody keeps never waits;
+//! who consumes from a broker waits until there is room; and the writer waits until a batch or some states
+//! are due.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::Notify;
 
+use super::receipt::Receipt;
 use super::waiting::{Arrived, Batch, Due, Limits, States, Waiting};
 use crate::clock;
 use crate::model::{Received, Shared};
@@ -13,10 +16,11 @@ use crate::model::{Received, Shared};
 /// Makes the two ends.
 pub fn intake() -> (Inlet, Outlet) {
     let shared = Arc::new(Intake::default());
+    shared.lock().inlets = 1;
     (Inlet(Arc::clone(&shared)), Outlet(shared))
 }
 
-/// The receivers' end. When it is dropped, nothing comes any more.
+/// The receivers' end. When the last of its clones is dropped, nothing comes any more.
 #[derive(Debug)]
 pub struct Inlet(Arc<Intake>);
 
@@ -51,12 +55,15 @@ struct Intake {
     inside: Mutex<Inside>,
     /// Rung for the writer, when as many wait as it wants, or nothing comes any more.
     bell: Notify,
+    /// Rung for those who wait for room, when a batch was taken.
+    room: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Inside {
     waiting: Waiting,
-    is_closed: bool,
+    /// How many there are that may still hand something over.
+    inlets: usize,
     /// How many must wait for the writer to be woken before its time.
     wanted: usize,
 }
@@ -64,6 +71,13 @@ struct Inside {
 impl Intake {
     fn lock(&self) -> MutexGuard<'_, Inside> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a batch out, which makes room.
+    fn take(&self, inside: &mut Inside, size: usize) -> Option<Batch> {
+        let batch = inside.waiting.take(size);
+        self.room.notify_waiters();
+        batch
     }
 }
 
@@ -73,8 +87,12 @@ impl Inlet {
         let mut lost = Lost::default();
         let mut inside = self.0.lock();
         for message in messages {
-            let message = Arc::new(message);
-            if let Err(arrived) = inside.waiting.queue(Arrived { message, at }) {
+            let arrived = Arrived {
+                message: Arc::new(message),
+                at,
+                receipt: None,
+            };
+            if let Err(arrived) = inside.waiting.queue(arrived) {
                 let is_kept = inside.waiting.keep_state(arrived);
                 let count = if is_kept {
                     &mut lost.history
@@ -91,11 +109,79 @@ impl Inlet {
         }
         lost
     }
+
+    /// Hands over what its sender keeps until the receipts are settled. Waits for room; what is dropped
+    /// while it waits is not settled.
+    pub async fn deliver(&self, messages: Vec<(Received, Receipt)>, at: Instant) {
+        let arrived = |(message, receipt)| Arrived {
+            message: Arc::new(message),
+            at,
+            receipt: Some(receipt),
+        };
+        let mut rest = messages.into_iter().map(arrived);
+        let mut next = rest.next();
+        loop {
+            let mut room = pin!(self.0.room.notified());
+            // From here on no ring is missed.
+            room.as_mut().enable();
+            next = self.fill(next, &mut rest);
+            if next.is_none() {
+                return;
+            }
+            room.await;
+        }
+    }
+
+    /// Hands over as much as there is room for; returns the first that found none.
+    fn fill(
+        &self,
+        mut next: Option<Arrived>,
+        rest: &mut impl Iterator<Item = Arrived>,
+    ) -> Option<Arrived> {
+        let mut inside = self.0.lock();
+        while let Some(arrived) = next {
+            if let Err(back) = inside.waiting.queue(arrived) {
+                next = Some(back);
+                break;
+            }
+            next = rest.next();
+        }
+        let is_wanted = inside.waiting.fills(inside.wanted);
+        drop(inside);
+        if is_wanted {
+            self.0.bell.notify_one();
+        }
+        next
+    }
+
+    /// Hands over readings of which only the state is to be stored: their history comes another way.
+    /// Returns of how many the state found no room.
+    pub fn show(&self, messages: impl IntoIterator<Item = Received>, at: Instant) -> usize {
+        let mut inside = self.0.lock();
+        let arrived = |message| Arrived {
+            message: Arc::new(message),
+            at,
+            receipt: None,
+        };
+        let messages = messages.into_iter().map(arrived);
+        let kept = messages.map(|arrived| inside.waiting.keep_state(arrived));
+        let lost = kept.filter(|is_kept| !is_kept).count();
+        drop(inside);
+        self.0.bell.notify_one();
+        lost
+    }
+}
+
+impl Clone for Inlet {
+    fn clone(&self) -> Self {
+        self.0.lock().inlets += 1;
+        Inlet(Arc::clone(&self.0))
+    }
 }
 
 impl Drop for Inlet {
     fn drop(&mut self) {
-        self.0.lock().is_closed = true;
+        self.0.lock().inlets -= 1;
         self.0.bell.notify_one();
     }
 }
@@ -122,7 +208,9 @@ impl Outlet {
     pub fn batch_if_full(&self, limits: Limits) -> Option<Batch> {
         let mut inside = self.0.lock();
         let is_full = inside.waiting.fills(limits.size);
-        is_full.then(|| inside.waiting.take(limits.size)).flatten()
+        is_full
+            .then(|| self.0.take(&mut inside, limits.size))
+            .flatten()
     }
 
     /// Takes states if some have waited for too long, and no batch has to be stored first.
@@ -142,16 +230,16 @@ impl Outlet {
         Gauge(Arc::clone(&self.0))
     }
 
-    /// How many messages wait.
-    pub fn waiting(&self) -> usize {
-        self.0.lock().waiting.len()
+    /// How many messages wait that nobody else has.
+    pub fn only_here(&self) -> usize {
+        self.0.lock().waiting.only_here()
     }
 
     fn look(&self, limits: Limits, now: Instant) -> Look {
         let mut inside = self.0.lock();
-        let is_closed = inside.is_closed;
+        let is_closed = inside.inlets == 0;
         let work = match inside.waiting.due(limits, is_closed, now) {
-            Due::Batch => inside.waiting.take(limits.size).map(Work::Batch),
+            Due::Batch => self.0.take(&mut inside, limits.size).map(Work::Batch),
             Due::States => Some(Work::States(inside.waiting.states())),
             Due::At(at) => {
                 inside.wanted = limits.size;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use crate::model::{Identity, Received};
+use crate::model::{Identity, Received, Standing};
 
 /// What a reading is about: observer, meter, resource.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -15,15 +15,21 @@ pub(super) struct OwnedKey {
 }
 
 impl OwnedKey {
-    /// None for a message of an old sender, which has no state.
+    /// None for what has no state: a message of an old sender, or one that doesn't speak of now.
     pub(super) fn of(message: &Received) -> Option<Self> {
-        let identity = message.identity.as_ref()?;
+        let identity = numbered(message)?;
         Some(OwnedKey {
             observer: identity.observer.clone(),
             meter: message.meter.name.clone(),
             resource_id: message.resource_id.clone(),
         })
     }
+}
+
+/// The identity of what has a state.
+fn numbered(message: &Received) -> Option<&Identity> {
+    let identity = message.identity.as_ref();
+    identity.filter(|_| message.evidence.standing == Standing::Live)
 }
 
 /// Whether a reading comes after another one of the same observer.
@@ -41,7 +47,7 @@ fn order(message: &Received) -> Option<(u64, u64)> {
 pub fn newest_of<'m>(messages: impl IntoIterator<Item = &'m Arc<Received>>) -> Vec<Arc<Received>> {
     let mut newest: HashMap<(&str, &str, &str), Vec<&'m Arc<Received>>> = HashMap::new();
     for message in messages {
-        let Some(identity) = &message.identity else {
+        let Some(identity) = numbered(message) else {
             continue;
         };
         let (observer, meter) = (identity.observer.as_str(), message.meter.name.as_str());

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::newest::{self, OwnedKey};
+use super::receipt::Receipt;
 use crate::model::{Received, ReceivedMeter, Value};
 
 /// Messages that may wait to be stored as history: some seconds of a fleet of a thousand hosts.
@@ -26,6 +27,16 @@ pub const WAITING_MAX: usize = 20_000;
 /// Bytes of memory that these may take: a usual message takes 2 kB, one that fills a datagram a
 /// thousand times as much. What is lost beyond it is as above.
 pub const WAITING_BYTES_MAX: usize = 64 << 20;
+
+/// Messages that may wait beside these because their sender keeps them until they are stored: the largest
+/// batch. Nothing is lost beyond it: they are taken later.
+pub const BACKLOG_MAX: usize = 10_000;
+
+/// Bytes of memory that these may take. Nothing is lost beyond it, as above.
+pub const BACKLOG_BYTES_MAX: usize = 32 << 20;
+
+/// The share of a batch that a backlog gets although more messages wait that nobody keeps: one of so many.
+const BACKLOG_SHARE: usize = 4;
 
 /// States that may wait although the history of their readings is lost: ten thousand hosts with six
 /// each. Beyond it the state of a new one is lost as well, until its next reading finds room.
@@ -43,12 +54,14 @@ pub const BATCH_BYTES_MAX: usize = 16 << 20;
 pub const STATE_AFTER: Duration = Duration::from_millis(100);
 
 /// A message and when it came.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Arrived {
     /// The message, verified.
     pub message: Arc<Received>,
-    /// When its datagram was read.
+    /// When its datagram or delivery was read.
     pub at: Instant,
+    /// What is settled when it is stored; None where its sender doesn't keep it.
+    pub receipt: Option<Receipt>,
 }
 
 /// How large a batch may get.
@@ -65,6 +78,8 @@ pub struct Limits {
 pub struct Batch {
     /// The messages in order of arrival.
     pub messages: Vec<Arc<Received>>,
+    /// What is settled when all of them are stored.
+    pub receipts: Vec<Receipt>,
     /// When the first of them came.
     pub since: Instant,
 }
@@ -98,6 +113,8 @@ pub enum Due {
 struct Bounds {
     waiting: usize,
     waiting_bytes: usize,
+    backlog: usize,
+    backlog_bytes: usize,
     states: usize,
     states_bytes: usize,
     batch_bytes: usize,
@@ -108,6 +125,8 @@ impl Default for Bounds {
         Bounds {
             waiting: WAITING_MAX,
             waiting_bytes: WAITING_BYTES_MAX,
+            backlog: BACKLOG_MAX,
+            backlog_bytes: BACKLOG_BYTES_MAX,
             states: STATES_MAX,
             states_bytes: STATES_BYTES_MAX,
             batch_bytes: BATCH_BYTES_MAX,
@@ -121,6 +140,9 @@ pub struct Waiting {
     bounds: Bounds,
     queue: VecDeque<Weighed>,
     queue_bytes: usize,
+    /// Those that their sender keeps; they have no state to tell.
+    backlog: VecDeque<Weighed>,
+    backlog_bytes: usize,
     /// How many messages were ever queued: the number of the next one.
     queued: u64,
     /// The messages with lower numbers were asked for as states.
@@ -143,6 +165,9 @@ impl Waiting {
     /// Puts a message behind the others, or gives it back if there is no room.
     pub fn queue(&mut self, arrived: Arrived) -> Result<(), Arrived> {
         let bytes = bytes_of(&arrived.message);
+        if arrived.receipt.is_some() {
+            return self.queue_backlog(arrived, bytes);
+        }
         let Bounds {
             waiting,
             waiting_bytes,
@@ -157,7 +182,21 @@ impl Waiting {
         Ok(())
     }
 
-    /// Keeps the state of a message that found no room, unless a newer one is kept already. False if
+    fn queue_backlog(&mut self, arrived: Arrived, bytes: usize) -> Result<(), Arrived> {
+        let Bounds {
+            backlog,
+            backlog_bytes,
+            ..
+        } = self.bounds;
+        if self.backlog.len() >= backlog || self.backlog_bytes + bytes > backlog_bytes {
+            return Err(arrived);
+        }
+        self.backlog_bytes += bytes;
+        self.backlog.push_back(Weighed { arrived, bytes });
+        Ok(())
+    }
+
+    /// Keeps the state of a message that found no room, or that has only a state to tell, unless a newer one is kept already. False if
     /// there is no room for it either.
     pub fn keep_state(&mut self, arrived: Arrived) -> bool {
         let Some(key) = OwnedKey::of(&arrived.message) else {
@@ -198,12 +237,23 @@ impl Waiting {
 
     /// Whether a batch of this size can be filled, by number or by bytes.
     pub fn fills(&self, size: usize) -> bool {
-        self.queue.len() >= size || self.queue_bytes >= self.bounds.batch_bytes
+        let bytes = self.queue_bytes + self.backlog_bytes;
+        self.queue.len() + self.backlog.len() >= size || bytes >= self.bounds.batch_bytes
     }
 
     /// How many messages wait, in one way or the other.
     pub fn len(&self) -> usize {
+        self.queue.len() + self.backlog.len() + self.states.len()
+    }
+
+    /// How many of them nobody else has.
+    pub fn only_here(&self) -> usize {
         self.queue.len() + self.states.len()
+    }
+
+    /// Whether states wait alone.
+    pub fn has_states(&self) -> bool {
+        !self.states.is_empty()
     }
 
     /// Whether nothing waits.
@@ -213,17 +263,18 @@ impl Waiting {
 
     /// What is to be done. `is_ending` says that nothing comes any more.
     ///
-    /// States and batches take turns when both are due, so that neither starves the other.
+    /// States and batches take turns when both are due, so that neither starves the other. States that wait
+    /// alone are due with any batch, so that the present doesn't come behind history.
     pub fn due(&self, limits: Limits, is_ending: bool, now: Instant) -> Due {
         let batch_at = self.oldest().map(|oldest| oldest + limits.timeout);
         let is_batch_due = self.fills(limits.size)
-            || (is_ending && !self.queue.is_empty())
+            || (is_ending && batch_at.is_some())
             || batch_at.is_some_and(|at| at <= now);
         // A batch that takes all there is shows all there is.
-        let does_batch_do = self.queue.len() <= limits.size && self.states.is_empty();
+        let does_batch_do = self.queue.len() <= self.room_in(limits.size) && !self.has_states();
         let states_at = self.unshown_since().map(|since| since + STATE_AFTER);
         let are_states_due = states_at.is_some_and(|at| at <= now)
-            || (is_ending && self.queue.is_empty() && !self.states.is_empty());
+            || (self.has_states() && (is_batch_due || is_ending));
         let must_batch = is_batch_due && (does_batch_do || self.is_batch_s_turn);
         match (are_states_due && !must_batch, is_batch_due) {
             (true, _) => Due::States,
@@ -236,24 +287,38 @@ impl Waiting {
         }
     }
 
-    /// Whether states have waited for too long, and those of no batch since.
+    /// Whether states go before a batch that is ready: they wait alone, or have waited for too long, and no
+    /// batch was stored since the last ones.
     pub fn are_states_due(&self, now: Instant) -> bool {
         let since = self.unshown_since();
-        !self.is_batch_s_turn && since.is_some_and(|since| since + STATE_AFTER <= now)
+        let is_late = since.is_some_and(|since| since + STATE_AFTER <= now);
+        !self.is_batch_s_turn && (is_late || self.has_states())
     }
 
-    /// Takes so many messages out, oldest first, or fewer that are large; None if none is queued.
+    /// Takes so many messages out, each kind oldest first, or fewer that are large; None if none is queued.
     pub fn take(&mut self, size: usize) -> Option<Batch> {
         let since = self.oldest()?;
+        let mut batch = Batch {
+            messages: Vec::with_capacity(size.min(self.queue.len() + self.backlog.len())),
+            receipts: Vec::new(),
+            since,
+        };
         let room = self.bounds.batch_bytes;
-        let count = within(self.queue.iter().map(|weighed| weighed.bytes), room).min(size);
-        let mut messages = Vec::with_capacity(count);
-        for Weighed { arrived, bytes } in self.queue.drain(..count) {
-            self.queue_bytes -= bytes;
-            messages.push(arrived.message);
+        let waiting = within(weights(&self.queue), room).min(self.room_in(size));
+        let taken = batch.add(self.queue.drain(..waiting));
+        self.queue_bytes -= taken;
+        let room = room.saturating_sub(taken);
+        let is_alone = waiting == 0;
+        if is_alone
+            || weights(&self.backlog)
+                .next()
+                .is_some_and(|first| first <= room)
+        {
+            let backlog = within(weights(&self.backlog), room).min(size - waiting);
+            self.backlog_bytes -= batch.add(self.backlog.drain(..backlog));
         }
         self.is_batch_s_turn = false;
-        Some(Batch { messages, since })
+        Some(batch)
     }
 
     /// Gives out the readings whose states weren't given out yet: those whose history waits stay in
@@ -289,7 +354,13 @@ impl Waiting {
     }
 
     fn oldest(&self) -> Option<Instant> {
-        self.queue.front().map(|oldest| oldest.arrived.at)
+        let fronts = [self.queue.front(), self.backlog.front()].into_iter();
+        fronts.flatten().map(|oldest| oldest.arrived.at).min()
+    }
+
+    /// How many of a batch of this size are for messages that nobody keeps, if there are so many.
+    fn room_in(&self, size: usize) -> usize {
+        size - self.backlog.len().min(size / BACKLOG_SHARE)
     }
 
     /// How many at the queue's end weren't given out as states.
@@ -316,7 +387,24 @@ pub fn portions(messages: &[Arc<Received>]) -> impl Iterator<Item = &[Arc<Receiv
     })
 }
 
-/// How many of these fit into so many bytes; one that is too large goes alone.
+impl Batch {
+    /// Returns how many bytes were added.
+    fn add(&mut self, taken: impl Iterator<Item = Weighed>) -> usize {
+        let mut added = 0;
+        for Weighed { arrived, bytes } in taken {
+            added += bytes;
+            self.messages.push(arrived.message);
+            self.receipts.extend(arrived.receipt);
+        }
+        added
+    }
+}
+
+fn weights(queue: &VecDeque<Weighed>) -> impl Iterator<Item = usize> {
+    queue.iter().map(|weighed| weighed.bytes)
+}
+
+/// How many of the first of these fit into so many bytes; one that is too large goes alone.
 fn within(bytes: impl Iterator<Item = usize>, room: usize) -> usize {
     let sums = bytes.scan(0, |sum, bytes| {
         *sum += bytes;
@@ -369,6 +457,7 @@ fn bytes_of_value(value: &Value) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::receipt::{Tickets, receipts};
     use super::*;
     use crate::clock;
     use crate::model::Identity;
@@ -411,7 +500,18 @@ mod tests {
 
     fn arrived(message: Received, at: Instant) -> Arrived {
         let message = Arc::new(message);
-        Arrived { message, at }
+        Arrived {
+            message,
+            at,
+            receipt: None,
+        }
+    }
+
+    fn kept(message: Received, at: Instant, tickets: &Tickets) -> Arrived {
+        Arrived {
+            receipt: Some(tickets.open(0)),
+            ..arrived(message, at)
+        }
     }
 
     fn small() -> Waiting {
@@ -419,6 +519,8 @@ mod tests {
             bounds: Bounds {
                 waiting: 5,
                 waiting_bytes: 4000,
+                backlog: 3,
+                backlog_bytes: 2500,
                 states: 3,
                 states_bytes: 2000,
                 batch_bytes: 2000,
@@ -430,15 +532,21 @@ mod tests {
     #[derive(Debug, Clone)]
     enum Step {
         Push(Option<(u8, u8, u64)>, usize),
+        /// The same of a message that its sender keeps.
+        Kept(Option<(u8, u8, u64)>, usize),
         Take(usize),
-        States { fail: bool },
+        States {
+            fail: bool,
+        },
     }
 
     fn step() -> impl Strategy<Value = Step> {
         let numbered = prop::option::weighted(0.9, (0..2u8, 0..3u8, 1..30u64));
         let padding = prop_oneof![9 => 0..50usize, 1 => 500..5000usize];
         prop_oneof![
-            8 => (numbered, padding).prop_map(|(numbered, padding)| Step::Push(numbered, padding)),
+            6 => (numbered.clone(), padding.clone())
+                .prop_map(|(numbered, padding)| Step::Push(numbered, padding)),
+            2 => (numbered, padding).prop_map(|(numbered, padding)| Step::Kept(numbered, padding)),
             1 => (1..4usize).prop_map(Step::Take),
             1 => any::<bool>().prop_map(|fail| Step::States { fail }),
         ]
@@ -448,6 +556,7 @@ mod tests {
     #[derive(Default)]
     struct Given {
         history: Vec<usize>,
+        kept: Vec<usize>,
         alone: Vec<usize>,
         newest: BTreeMap<OwnedKeyText, u64>,
     }
@@ -468,10 +577,17 @@ mod tests {
     }
 
     impl Given {
+        /// The ones that are kept come last, and each with its receipt.
         fn batch(&mut self, batch: Batch) {
-            for message in batch.messages {
-                raise(&mut self.newest, &message);
-                self.history.push(message.message_id.parse().unwrap());
+            let kept = batch.messages.len() - batch.receipts.len();
+            for (at, message) in batch.messages.into_iter().enumerate() {
+                let list = if at < kept {
+                    raise(&mut self.newest, &message);
+                    &mut self.history
+                } else {
+                    &mut self.kept
+                };
+                list.push(message.message_id.parse().unwrap());
             }
         }
 
@@ -489,10 +605,13 @@ mod tests {
     fn assert_bounds(waiting: &Waiting) {
         let bytes: usize = waiting.queue.iter().map(|weighed| weighed.bytes).sum();
         assert_eq!(bytes, waiting.queue_bytes);
+        let backlog: usize = waiting.backlog.iter().map(|weighed| weighed.bytes).sum();
+        assert_eq!(backlog, waiting.backlog_bytes);
         let states: usize = waiting.states.values().map(|weighed| weighed.bytes).sum();
         assert_eq!(states, waiting.states_bytes);
         let bounds = waiting.bounds;
         assert!(waiting.queue.len() <= bounds.waiting && bytes <= bounds.waiting_bytes);
+        assert!(waiting.backlog.len() <= bounds.backlog && backlog <= bounds.backlog_bytes);
         assert!(waiting.states.len() <= bounds.states && states <= bounds.states_bytes);
     }
 
@@ -508,6 +627,9 @@ mod tests {
             let mut given = Given::default();
             let mut taken_in = BTreeMap::new();
             let mut lost = BTreeSet::new();
+            let (tickets, _told) = receipts();
+            let is_push = |step: &&Step| matches!(step, Step::Push(..) | Step::Kept(..));
+            let pushed = steps.iter().filter(is_push).count();
             for (id, step) in steps.into_iter().enumerate() {
                 match step {
                     Step::Push(numbered, padding) => {
@@ -520,6 +642,13 @@ mod tests {
                                     raise(&mut taken_in, &message);
                                 }
                             }
+                        }
+                    }
+                    Step::Kept(numbered, padding) => {
+                        let message = kept(message(id, numbered, padding), now, &tickets);
+                        if let Err(back) = waiting.queue(message) {
+                            prop_assert!(back.receipt.is_some(), "it comes back whole");
+                            lost.insert(id);
                         }
                     }
                     Step::Take(size) => {
@@ -540,7 +669,11 @@ mod tests {
             prop_assert!(waiting.is_empty());
             assert_bounds(&waiting);
             prop_assert!(given.history.is_sorted_by(|before, after| before < after));
-            prop_assert!(given.history.iter().all(|id| !lost.contains(id)));
+            prop_assert!(given.kept.is_sorted_by(|before, after| before < after));
+            let given_once: BTreeSet<usize> = given.history.iter().chain(&given.kept).copied().collect();
+            prop_assert_eq!(given_once.len(), given.history.len() + given.kept.len());
+            prop_assert!(given_once.is_disjoint(&lost));
+            prop_assert_eq!(given_once.len() + lost.len(), pushed, "each came out or found no room");
             let alone: BTreeSet<usize> = given.alone.iter().copied().collect();
             prop_assert_eq!(alone.len(), given.alone.len(), "a state alone came twice");
             prop_assert!(alone.is_subset(&lost));
@@ -555,11 +688,16 @@ mod tests {
             let now = clock::now();
             let mut waiting = Waiting::default();
             let (mut shown, mut pushed) = (Vec::new(), Vec::new());
+            let (tickets, _told) = receipts();
             for (id, step) in steps.into_iter().enumerate() {
                 match step {
                     Step::Push(numbered, padding) => {
                         waiting.queue(arrived(message(id, numbered, padding), now)).unwrap();
                         pushed.push(id);
+                    }
+                    Step::Kept(numbered, padding) => {
+                        let message = kept(message(id, numbered, padding), now, &tickets);
+                        let _ = waiting.queue(message);
                     }
                     Step::Take(_) => {}
                     Step::States { fail: false } => {
@@ -630,6 +768,40 @@ mod tests {
         let start = clock::now();
         let late = start + STATE_AFTER;
         assert_eq!(filled(3, start).due(LIMITS, false, late), Due::Batch);
+    }
+
+    #[test]
+    fn states_that_wait_alone_go_before_a_batch_but_not_before_every_one() {
+        let start = clock::now();
+        let mut waiting = filled(4, start);
+        assert!(waiting.keep_state(arrived(message(9, Some((1, 1, 1)), 0), start)));
+        assert!(waiting.are_states_due(start));
+        assert_eq!(waiting.due(LIMITS, false, start), Due::States);
+        assert_eq!(waiting.states().alone.len(), 1);
+        assert!(waiting.keep_state(arrived(message(9, Some((1, 1, 2)), 0), start)));
+        assert_eq!(waiting.due(LIMITS, false, start), Due::Batch, "its turn");
+    }
+
+    #[test]
+    fn a_backlog_has_room_of_its_own_and_gets_a_quarter_of_each_batch_at_least() {
+        let start = clock::now();
+        let (tickets, _told) = receipts();
+        let mut waiting = filled(WAITING_MAX, start);
+        for id in 0..BACKLOG_MAX {
+            let message = message(id, Some((0, 1, 1)), 0);
+            waiting.queue(kept(message, start, &tickets)).unwrap();
+        }
+        let further = kept(message(0, Some((0, 1, 1)), 0), start, &tickets);
+        let further = waiting.queue(further).unwrap_err();
+        let batch = waiting.take(1000).unwrap();
+        assert_eq!((batch.messages.len(), batch.receipts.len()), (1000, 250));
+        waiting.queue(further).unwrap();
+        assert_eq!(waiting.only_here(), WAITING_MAX - 750);
+        while waiting.only_here() > 0 {
+            waiting.take(1000).unwrap();
+        }
+        let batch = waiting.take(1000).unwrap();
+        assert_eq!((batch.messages.len(), batch.receipts.len()), (1000, 1000));
     }
 
     #[test]

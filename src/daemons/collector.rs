@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::instance::Role;
@@ -18,11 +19,12 @@ use super::{
     process, retention, secret, signals,
 };
 use crate::clock;
-use crate::collector::intake;
+use crate::collector::amqp::Consumer;
+use crate::collector::intake::{self, Inlet};
 use crate::collector::udp::{RECEIVE_BUFFER, UdpReceiver};
 use crate::collector::waiting::Limits;
 use crate::config::{CollectorSettings, Connection, Loaded, Purpose, Settings};
-use crate::events::{Chain, CollectorEvents};
+use crate::events::{Chain, CollectorEvents, ConsumerEvents};
 use crate::model::{Secret, Shared};
 use crate::storage::{Database, RowRefusal, StoreError};
 use crate::web::Health;
@@ -106,9 +108,16 @@ pub struct Collector {
     live: Live,
     address: Option<SocketAddr>,
     receivers: Workers,
+    consumers: Consumers,
     writer: JoinHandle<()>,
     retention: JoinHandle<()>,
     stop: Stop,
+}
+
+/// The tasks that consume topics, and what tells them to stop.
+struct Consumers {
+    tasks: Vec<JoinHandle<()>>,
+    stop: watch::Sender<bool>,
 }
 
 /// What a reload changes.
@@ -157,12 +166,15 @@ impl Collector {
             let socket = bind(ip, settings.collector.udp_port, &events)?;
             address = socket.local_addr().ok();
             let (verifier, flag) = (live.verifier.clone(), stop.flag());
+            let (inlet, events) = (inlet.clone(), Arc::clone(&events));
             receivers.spawn("receive udp".into(), move || {
                 socket.run(&verifier, &inlet, &events, &flag);
             })?;
-        } else {
+        } else if settings.collector.topics.is_empty() {
             events.deaf();
         }
+        let consumers = Consumers::spawn(settings, &live.verifier, &events, &inlet);
+        drop(inlet);
         let retention = retention::spawn(
             Arc::clone(&database),
             live.keep.clone(),
@@ -180,6 +192,7 @@ impl Collector {
             live,
             address,
             receivers,
+            consumers,
             writer,
             retention,
             stop,
@@ -201,8 +214,11 @@ impl Collector {
         Arc::clone(&self.health) as Arc<dyn Health>
     }
 
-    /// Ends: receives no more, stores what it has, within [`DRAIN_LIMIT`].
+    /// Ends: receives and consumes no more, stores and acknowledges what it has, within [`DRAIN_LIMIT`]. What
+    /// isn't acknowledged by then the broker gives to another collector, or to the next start of this one.
     pub async fn stop(self) {
+        // It fails where no topic is consumed.
+        let _ = self.consumers.stop.send(true);
         self.stop.stop();
         // What is past its time can wait, what was received can't.
         self.retention.abort();
@@ -210,11 +226,42 @@ impl Collector {
         let ended = tokio::time::timeout(DRAIN_LIMIT, async move {
             let busy = tokio::task::spawn_blocking(move || receivers.join(DRAIN_LIMIT)).await;
             let stored = self.writer.await;
+            for consumer in self.consumers.tasks {
+                let _ = consumer.await;
+            }
             busy.is_ok_and(|busy| busy.is_empty()) && stored.is_ok()
         });
         match ended.await {
             Ok(true) => tracing::info!("collector stopped"),
             _ => tracing::warn!("collector stopped without waiting any longer"),
+        }
+    }
+}
+
+impl Consumers {
+    fn spawn(
+        settings: &Settings,
+        verifier: &Shared<Verifier>,
+        events: &Arc<CollectorEvents>,
+        inlet: &Inlet,
+    ) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let broker = Arc::new(settings.broker.clone());
+        let topics = settings.collector.topics.iter();
+        let tasks = topics.map(|topic| {
+            let consumer = Consumer {
+                topic: topic.clone(),
+                settings: Arc::clone(&broker),
+                name: format!("ceilometer-collector-ha {} {topic}", settings.host),
+                prefetch: settings.collector.prefetch,
+                verifier: verifier.clone(),
+                events: Arc::new(ConsumerEvents::new(events, topic, clock::now())),
+            };
+            tokio::spawn(consumer.run(inlet.clone(), stopped.clone()))
+        });
+        Consumers {
+            tasks: tasks.collect(),
+            stop,
         }
     }
 }

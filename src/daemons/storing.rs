@@ -13,6 +13,7 @@ use super::collector::CollectorHealth;
 use crate::clock;
 use crate::collector::intake::{Outlet, Work};
 use crate::collector::newest::newest_of;
+use crate::collector::receipt::Receipt;
 use crate::collector::waiting::{Batch, Limits, States, portions};
 use crate::events::{CollectorEvents, Stored};
 use crate::model::{Received, Shared};
@@ -40,7 +41,15 @@ pub(super) struct Writer {
 /// A batch with its rows worked out.
 struct Ready {
     rows: Prepared,
+    receipts: Vec<Receipt>,
     since: Instant,
+}
+
+impl Ready {
+    /// How many of its messages nobody else has.
+    fn only_here(&self) -> usize {
+        self.rows.messages().len() - self.receipts.len()
+    }
 }
 
 /// A batch that is stored, and what became of it.
@@ -91,10 +100,8 @@ impl Writer {
                 ahead = self.ready(preparing).await;
             }
             let Some(done) = done else {
-                let left = ahead.map_or(0, |ready| ready.rows.messages().len()) + from.waiting();
-                if left > 0 {
-                    self.health.events.left_unstored(left);
-                }
+                let left = ahead.map_or(0, |ready| ready.only_here()) + from.only_here();
+                self.health.events.left_unstored(left);
                 return;
             };
             if settled.send(done).await.is_err() {
@@ -113,7 +120,7 @@ impl Writer {
         ready.ok()
     }
 
-    /// Tries until it is stored: what was received is not given up because a disk is full or
+    /// Tries until it is stored, and settles its receipts then and only then: what was received is not given up because a disk is full or
     /// somebody holds a lock. At the end of the process it is tried for as long as the drain lasts;
     /// None if that was too short.
     async fn store(&self, batch: Ready) -> Option<Settled> {
@@ -129,6 +136,7 @@ impl Writer {
             match result {
                 Ok(report) => {
                     self.health.stored();
+                    batch.receipts.into_iter().for_each(Receipt::settle);
                     return Some(Settled {
                         lag: at.saturating_duration_since(batch.since),
                         rows: batch.rows,
@@ -139,7 +147,7 @@ impl Writer {
                 Err(error) => events.store_failed(count, &error, at),
             }
             if self.is_time_up(at) {
-                events.left_unstored(count);
+                events.left_unstored(batch.only_here());
                 return None;
             }
             self.rest(&mut pause).await;
@@ -201,14 +209,20 @@ impl Writer {
     }
 }
 
-/// How many messages, and who works their rows out.
+/// How many messages that nobody else has, and who works the rows out.
 type Preparing = (usize, JoinHandle<Ready>);
 
 /// Works the rows out on a thread that may be busy for a while.
-fn prepare(Batch { messages, since }: Batch) -> Preparing {
-    let count = messages.len();
+fn prepare(batch: Batch) -> Preparing {
+    let Batch {
+        messages,
+        receipts,
+        since,
+    } = batch;
+    let count = messages.len() - receipts.len();
     let preparing = tokio::task::spawn_blocking(move || Ready {
         rows: Prepared::new(messages),
+        receipts,
         since,
     });
     (count, preparing)

@@ -1,5 +1,6 @@
 //! What the collector tells the outside.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,6 +9,7 @@ use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::collector_ready::CollectorReadiness;
 use super::conflicts::Conflicts;
+use super::consumer::ConsumerMetrics;
 use super::limit::RateLimit;
 use super::metrics::Metrics;
 use super::observers::Observers;
@@ -20,7 +22,7 @@ const BATCH_SIZES: &[f64] = &[1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1000.0];
 const LAG_SECONDS: &[f64] = &[0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 30.0];
 const STORE_SECONDS: &[f64] = &[0.001, 0.005, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
 
-/// The one way in so far.
+/// The way in by datagrams.
 const UDP: &str = "udp";
 /// What storing makes of a reading.
 const RESULTS: [&str; 4] = ["stored", "duplicate", "late", "refused"];
@@ -79,6 +81,9 @@ impl Expired {
 pub struct CollectorEvents {
     metrics: Metrics,
     process: ProcessMetrics,
+    pub(super) messages: IntCounterVec,
+    pub(super) received_bytes: IntCounterVec,
+    pub(super) consumers: ConsumerMetrics,
     datagrams: IntCounter,
     bytes: IntCounter,
     accepted: IntCounter,
@@ -114,6 +119,8 @@ pub struct CollectorEvents {
     last_commit: Mutex<Instant>,
     last_expiry: Mutex<Instant>,
     refusals: Mutex<RateLimit<&'static str>>,
+    /// What the broker has with other properties, which is told once.
+    differing: Mutex<BTreeSet<String>>,
 }
 
 impl CollectorEvents {
@@ -128,10 +135,16 @@ impl CollectorEvents {
             &["transport", "verdict"],
         )?;
         let verdict = |verdict: &str| messages.with_label_values(&[UDP, verdict]);
+        let received_bytes = metrics.counters(
+            "received_bytes_total",
+            "Bytes of the datagrams and bodies received, without what the network and the broker put around them",
+            of_udp,
+        )?;
         let events = CollectorEvents {
             process: ProcessMetrics::new(&metrics)?,
             datagrams: metrics.counters("datagrams_total", "Datagrams received", of_udp)?.with_label_values(&[UDP]),
-            bytes: metrics.counters("received_bytes_total", "Bytes of the datagrams received, without headers of IP and UDP", of_udp)?.with_label_values(&[UDP]),
+            consumers: ConsumerMetrics::new(&metrics)?,
+            bytes: received_bytes.with_label_values(&[UDP]),
             accepted: verdict("accepted"),
             refused: Refusal::ALL.map(|refusal| verdict(refusal.as_str())).into(),
             kernel_dropped: metrics.counters(
@@ -175,7 +188,7 @@ impl CollectorEvents {
             expired: metrics.counters("expired_rows_total", "Rows deleted because they were past their time, by table", &["table"])?,
             expiry_errors: metrics.counter("expiry_errors_total", "Passes of the retention that the database refused; the next one goes on")?,
             expiry_age: metrics.real_gauge("expiry_age_seconds", "How long ago a pass of the retention last got to its end, or the collector started if none has")?,
-            queued: metrics.gauge("queued_messages", "Messages that wait to be stored now, of 20,000 that may")?,
+            queued: metrics.gauge("queued_messages", "Messages that wait to be stored now, of 20,000 that may, and 10,000 more from a message broker")?,
             receive_buffer: metrics.gauges("receive_buffer_bytes", "The receive buffer that the kernel granted", &[])?,
             observers: metrics.gauge("observers", "Observers of which a reading was stored within the last minute")?,
             sample_ids: metrics.real_gauges("sample_id_headroom_ratio", "The share of the numbers of samples that is still free", &[])?,
@@ -184,12 +197,15 @@ impl CollectorEvents {
                 "observer_clock_behind_seconds",
                 "The greatest age that an observer's last reading had when it was stored: its clock is behind, or readings are late",
             )?,
+            messages,
+            received_bytes,
             heard: Mutex::default(),
             rivals: Mutex::default(),
             readiness: Mutex::default(),
             last_commit: Mutex::new(now),
             last_expiry: Mutex::new(now),
             refusals: Mutex::default(),
+            differing: Mutex::default(),
             metrics,
         };
         for reason in DROPS {
@@ -260,7 +276,9 @@ impl CollectorEvents {
     /// No way in is configured.
     pub fn deaf(&self) {
         lock(&self.readiness).deaf();
-        tracing::warn!("nothing is received: [collector] udp_address is empty");
+        tracing::warn!(
+            "nothing is received: [collector] udp_address is empty, and no topic is consumed"
+        );
     }
 
     /// A datagram of this length came in with this many good messages.
@@ -480,8 +498,11 @@ impl CollectorEvents {
         }
     }
 
-    /// The collector ends with messages that could not be stored.
+    /// The collector ends with messages that could not be stored, and that nobody else has.
     pub fn left_unstored(&self, messages: usize) {
+        if messages == 0 {
+            return;
+        }
         self.dropped
             .with_label_values(&["shutdown"])
             .inc_by(count(messages));
@@ -491,7 +512,17 @@ impl CollectorEvents {
         );
     }
 
-    fn admit(&self, kind: &'static str, now: Instant) -> Option<u64> {
+    /// Whether it wasn't said before that the broker has this with other properties.
+    pub(super) fn declared_otherwise(&self, name: &str) -> bool {
+        lock(&self.differing).insert(name.to_owned())
+    }
+
+    /// Writes into the book of what keeps the collector from its job.
+    pub(super) fn ready<T>(&self, write: impl FnOnce(&mut CollectorReadiness) -> T) -> T {
+        write(&mut lock(&self.readiness))
+    }
+
+    pub(super) fn admit(&self, kind: &'static str, now: Instant) -> Option<u64> {
         lock(&self.refusals).admit(kind, now)
     }
 }

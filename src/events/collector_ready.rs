@@ -1,6 +1,7 @@
 //! Pure. What keeps a collector from its job, why, and since when: a book that its events fill and
 //! `/readyz` reads. A restart mends none of it.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How long batches may fail before it counts: somebody else may hold the database's lock for a
@@ -8,6 +9,13 @@ use std::time::{Duration, Instant};
 const UNSTORED_AFTER: Duration = Duration::from_secs(1);
 /// How long a loss counts: four scrapes of a usual Prometheus.
 const LOSS_FOR: Duration = Duration::from_secs(60);
+/// How long a topic may go without being consumed before it counts: connecting takes a moment, and so does
+/// declaring a queue anew.
+const UNCONSUMED_AFTER: Duration = Duration::from_secs(1);
+
+/// What is said where nothing is configured to receive by.
+const NOTHING_RECEIVED: &str =
+    "nothing is received: [collector] udp_address is empty, and no topic is consumed";
 
 /// Facts about receiving and storing.
 #[derive(Debug, Default)]
@@ -16,6 +24,15 @@ pub(super) struct CollectorReadiness {
     unstored: Option<(Instant, String)>,
     queue_full: Option<Instant>,
     kernel_dropped: Option<Instant>,
+    /// Topics that aren't consumed: since when, why, and whether that has been said.
+    unconsumed: BTreeMap<String, Unconsumed>,
+}
+
+#[derive(Debug)]
+struct Unconsumed {
+    since: Instant,
+    why: String,
+    is_told: bool,
 }
 
 impl CollectorReadiness {
@@ -34,6 +51,33 @@ impl CollectorReadiness {
         }
     }
 
+    /// A topic is to be consumed from now on.
+    pub(super) fn to_consume(&mut self, topic: &str, now: Instant) {
+        let connecting = Unconsumed {
+            since: now,
+            why: "connecting".to_owned(),
+            is_told: false,
+        };
+        self.unconsumed.insert(topic.to_owned(), connecting);
+    }
+
+    /// A topic is being consumed.
+    pub(super) fn consumed(&mut self, topic: &str) {
+        self.unconsumed.remove(topic);
+    }
+
+    /// A topic isn't consumed, and why. True if that is news since it was.
+    pub(super) fn unconsumed(&mut self, topic: &str, why: &str, now: Instant) -> bool {
+        let topic = self.unconsumed.entry(topic.to_owned());
+        let unconsumed = topic.or_insert_with(|| Unconsumed {
+            since: now,
+            why: String::new(),
+            is_told: false,
+        });
+        why.clone_into(&mut unconsumed.why);
+        !std::mem::replace(&mut unconsumed.is_told, true)
+    }
+
     /// Messages found no place in the queue.
     pub(super) fn queue_full(&mut self, now: Instant) {
         self.queue_full = Some(now);
@@ -48,13 +92,23 @@ impl CollectorReadiness {
     pub(super) fn troubles(&self, now: Instant) -> Vec<String> {
         let mut troubles = Vec::new();
         if self.is_deaf {
-            troubles.push("nothing is received: [collector] udp_address is empty".to_owned());
+            troubles.push(NOTHING_RECEIVED.to_owned());
         }
         if let Some((since, why)) = &self.unstored {
             let lasted = now.saturating_duration_since(*since);
             if lasted >= UNSTORED_AFTER {
                 let lasted = lasted.as_secs();
                 troubles.push(format!("batches can't be stored for {lasted} s: {why}"));
+            }
+        }
+        for (topic, unconsumed) in &self.unconsumed {
+            let Unconsumed { since, why, .. } = unconsumed;
+            let lasted = now.saturating_duration_since(*since);
+            if lasted >= UNCONSUMED_AFTER {
+                let lasted = lasted.as_secs();
+                troubles.push(format!(
+                    "topic {topic} is not consumed for {lasted} s: {why}"
+                ));
             }
         }
         let lately = |at: Option<Instant>| {
@@ -98,6 +152,26 @@ mod tests {
     }
 
     #[test]
+    fn a_topic_that_is_not_consumed_is_told_once_and_shown_with_its_latest_reason() {
+        let start = clock::now();
+        let mut book = CollectorReadiness::default();
+        book.to_consume("t", start);
+        assert!(book.troubles(start).is_empty(), "connecting takes a moment");
+        assert!(book.unconsumed("t", "refused", start + SECOND));
+        assert!(!book.unconsumed("t", "no route", start + SECOND));
+        assert_eq!(
+            book.troubles(start + SECOND * 2),
+            ["topic t is not consumed for 2 s: no route"]
+        );
+        book.consumed("t");
+        assert!(book.troubles(start + SECOND * 2).is_empty());
+        assert!(
+            book.unconsumed("t", "gone", start + SECOND * 3),
+            "news again"
+        );
+    }
+
+    #[test]
     fn losses_are_told_for_a_minute_and_deafness_for_ever() {
         let start = clock::now();
         let mut book = CollectorReadiness::default();
@@ -107,7 +181,7 @@ mod tests {
         assert_eq!(
             book.troubles(start + SECOND * 3),
             [
-                "nothing is received: [collector] udp_address is empty",
+                NOTHING_RECEIVED,
                 "the queue to the database was full 3 s ago: messages were dropped",
                 "the receive buffer was full 2 s ago: datagrams were dropped"
             ]

@@ -22,6 +22,8 @@ pub mod commands;
 mod config;
 #[cfg(feature = "collector")]
 mod conflicts;
+#[cfg(feature = "collector")]
+mod consumer;
 #[cfg(feature = "agent")]
 mod counts;
 #[cfg(feature = "agent")]
@@ -55,6 +57,8 @@ pub use agent_ready::makes_unready;
 pub use collector::{CollectorEvents, Expired, Stored};
 #[cfg(any(feature = "agent", feature = "collector"))]
 pub use config::ConfigEvents;
+#[cfg(feature = "collector")]
+pub use consumer::ConsumerEvents;
 #[cfg(feature = "agent")]
 pub use counts::{Counts, LibvirtCounts, ProbeResult, Probes};
 #[cfg(feature = "agent")]

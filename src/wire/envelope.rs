@@ -1,9 +1,30 @@
 //! Pure. What stands around metering messages on a message broker: oslo.messaging's notification, as
 //! the text inside an envelope of version 2.0.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
+use super::Refusal;
+use super::json::Reader;
+use super::msgpack::Message as Decoded;
 use crate::model::{UtcTime, Value};
+
+/// The longest body that is looked at. A round of ours has some hundred messages of 0.7 kB, a poll of a
+/// whole region by Ceilometer some thousand. A longer one is refused whole.
+pub const BODY_BYTES_MAX: usize = 4 << 20;
+
+/// The most messages in one body: more than fit in one of honest messages. A longer list is refused from
+/// there on.
+pub const BODY_MESSAGES_MAX: usize = 10_000;
+
+/// What the outer map calls the notification, which is JSON in a text.
+const MESSAGE: &str = "oslo.message";
+/// What it calls its own version.
+const VERSION: &str = "oslo.version";
+/// What the notification calls its messages.
+const PAYLOAD: &str = "payload";
 
 /// What a notification says beside its messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +70,81 @@ pub fn encode<K: AsRef<str>>(
     let inner = serde_json::to_string(&inner).ok()?;
     let outer = [("oslo.message", inner.as_str()), ("oslo.version", "2.0")];
     serde_json::to_vec(&Entries(&outer)).ok()
+}
+
+/// A body whose syntax was checked from begin to end.
+#[derive(Debug)]
+pub struct Body<'a> {
+    text: Cow<'a, str>,
+    payload: Range<usize>,
+}
+
+/// Opens a body. Without an envelope it is the notification itself, as for oslo.messaging.
+pub fn open(body: &[u8]) -> Result<Body<'_>, Refusal> {
+    if body.len() > BODY_BYTES_MAX {
+        return Err(Refusal::TooLarge);
+    }
+    let text = std::str::from_utf8(body).map_err(|_| Refusal::BadText)?;
+    let outer = Parts::of(text)?;
+    let (text, payload) = match (outer.message, outer.version) {
+        (Some(message), Some(version)) => {
+            let is_ours = version.as_deref().is_some_and(is_version_2);
+            let text = message.filter(|_| is_ours).ok_or(Refusal::NotAnEnvelope)?;
+            let payload = Parts::of(&text)?.payload;
+            (text, payload)
+        }
+        _ => (Cow::Borrowed(text), outer.payload),
+    };
+    let payload = payload.ok_or(Refusal::NotAnEnvelope)?;
+    Ok(Body { text, payload })
+}
+
+impl Body<'_> {
+    /// Its messages, not yet verified, one after the other: a bad one costs itself alone, and no more than
+    /// one is in memory unless somebody keeps it.
+    pub fn messages(&self) -> impl Iterator<Item = Result<Decoded<'_>, Refusal>> {
+        let payload = self.text.get(self.payload.clone()).unwrap_or_default();
+        let items = Reader::items(payload).take(BODY_MESSAGES_MAX + 1);
+        items.enumerate().map(|(index, text)| {
+            if index == BODY_MESSAGES_MAX {
+                return Err(Refusal::TooManyMessages);
+            }
+            Reader::message(text)
+        })
+    }
+}
+
+/// What of a map is looked at. A text is None where another value stands.
+#[derive(Default)]
+struct Parts<'a> {
+    message: Option<Option<Cow<'a, str>>>,
+    version: Option<Option<Cow<'a, str>>>,
+    payload: Option<Range<usize>>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(text: &'a str) -> Result<Self, Refusal> {
+        let mut parts = Parts::default();
+        Reader::new(text).whole_map(|key, reader| {
+            let is_first = match key {
+                MESSAGE => parts.message.replace(reader.string_or_other()?).is_none(),
+                VERSION => parts.version.replace(reader.string_or_other()?).is_none(),
+                PAYLOAD => parts.payload.replace(reader.place()?).is_none(),
+                _ => return Ok(false),
+            };
+            if is_first {
+                Ok(true)
+            } else {
+                Err(Refusal::DuplicateKey)
+            }
+        })?;
+        Ok(parts)
+    }
+}
+
+/// Another minor version says the same and more.
+fn is_version_2(version: &str) -> bool {
+    version.split('.').next() == Some("2")
 }
 
 /// A notification in the order in which oslo.messaging writes it.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use rmp::encode::ByteBuf;
 
 use super::pytext::{self, Dialect};
-use super::{Refusal, msgpack, signature};
+use super::{Refusal, envelope, msgpack, signature};
 use crate::model::{
     Evidence, Identity, Meter, Reading, Received, ReceivedMeter, Sample, Secret, UtcTime, Value,
     Volume,
@@ -103,6 +103,28 @@ pub fn receive(
     let mut received = Vec::with_capacity(messages.len());
     let mut refusals = Vec::new();
     for message in messages {
+        match message.and_then(|message| accept(message, verifier, via)) {
+            Ok(message) => received.push(message),
+            Err(refusal) => refusals.push(refusal),
+        }
+    }
+    (received, refusals)
+}
+
+/// Takes a body from a message broker apart and every message through [`accept`]. What can't be opened is
+/// one refusal.
+pub fn receive_body(
+    body: &[u8],
+    verifier: &Verifier,
+    via: Via<'_>,
+) -> (Vec<Received>, Vec<Refusal>) {
+    let body = match envelope::open(body) {
+        Ok(body) => body,
+        Err(refusal) => return (Vec::new(), vec![refusal]),
+    };
+    let mut received = Vec::new();
+    let mut refusals = Vec::new();
+    for message in body.messages() {
         match message.and_then(|message| accept(message, verifier, via)) {
             Ok(message) => received.push(message),
             Err(refusal) => refusals.push(refusal),

@@ -2,10 +2,11 @@
 //! datagram from any sender becomes verified messages again.
 //!
 //! In the order of the data: [`encode`] signs a reading for one path, [`pack`] fills datagrams,
-//! [`receive`] takes one apart. Below them: [`msgpack`] (bounded decoding), [`signature`] (what is
+//! [`receive`] takes one apart, and [`receive_body`] what comes from a message broker ([`envelope`]). Below them: [`msgpack`] (bounded decoding), [`signature`] (what is
 //! signed, and the check of it) and [`pytext`] (the text of a value, as Python prints it).
 
 pub mod envelope;
+mod json;
 mod message;
 pub mod msgpack;
 pub mod pytext;
@@ -13,6 +14,7 @@ mod refusal;
 pub mod signature;
 
 pub use message::{
-    Datagram, Message, Signing, VERSION, Verifier, Via, accept, encode, pack, receive, signed,
+    Datagram, Message, Signing, VERSION, Verifier, Via, accept, encode, pack, receive,
+    receive_body, signed,
 };
 pub use refusal::Refusal;

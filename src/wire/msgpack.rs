@@ -341,7 +341,7 @@ fn text(bytes: &[u8]) -> Result<&str, Refusal> {
 
 /// Whether two entries have the same key. Senders that sort their keys, as ours do, are done with
 /// in one pass.
-fn has_twins<K: Ord>(entries: &[(K, Value)]) -> bool {
+pub(super) fn has_twins<K: Ord>(entries: &[(K, Value)]) -> bool {
     if entries.is_sorted_by(|left, right| left.0 < right.0) {
         return false;
     }

@@ -1,10 +1,10 @@
-//! Pure. Why a datagram, or one message of it, was not taken.
+//! Pure. Why a datagram or a body, or one message of it, was not taken.
 
 /// Why a message was refused. One refusal is one lost message, or one lost datagram where the
 /// datagram could not even be divided into messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Refusal {
-    /// Longer than a datagram can be, or longer than a signature may cover.
+    /// Longer than a datagram can be or a body may be, or longer than a signature may cover.
     #[error("the message is too large")]
     TooLarge,
     /// Not msgpack: cut short, a reserved byte, or bytes left over behind the end.
@@ -23,7 +23,7 @@ pub enum Refusal {
     #[error("the message has too many entries")]
     TooManyEntries,
     /// A list of more messages than the limit.
-    #[error("the datagram has too many messages")]
+    #[error("the datagram or body has too many messages")]
     TooManyMessages,
     /// One key twice in one map: two readers could understand it in two ways.
     #[error("the message has a key twice in one map")]
@@ -50,11 +50,18 @@ pub enum Refusal {
     /// A signed message whose version isn't a whole number from 1.
     #[error("the message's version has no meaning")]
     UnsupportedVersion,
+    /// A body from the message broker that isn't JSON.
+    #[error("the body is not JSON")]
+    NotJson,
+    /// A body from the message broker that is no notification: without a payload, or in an envelope of
+    /// another version.
+    #[error("the body is not a notification of oslo.messaging, version 2")]
+    NotAnEnvelope,
 }
 
 impl Refusal {
     /// Every member, with `…` for the name of a field.
-    pub const ALL: [Refusal; 15] = [
+    pub const ALL: [Refusal; 17] = [
         Refusal::TooLarge,
         Refusal::NotMsgpack,
         Refusal::UnsupportedType,
@@ -70,6 +77,8 @@ impl Refusal {
         Refusal::BadField("…"),
         Refusal::BadIdentity,
         Refusal::UnsupportedVersion,
+        Refusal::NotJson,
+        Refusal::NotAnEnvelope,
     ];
 
     /// Its place in [`Refusal::ALL`]. A new member must be thought about here.
@@ -90,6 +99,8 @@ impl Refusal {
             Refusal::BadField(_) => 12,
             Refusal::BadIdentity => 13,
             Refusal::UnsupportedVersion => 14,
+            Refusal::NotJson => 15,
+            Refusal::NotAnEnvelope => 16,
         }
     }
 
@@ -111,6 +122,8 @@ impl Refusal {
             Refusal::BadField(_) => "bad_field",
             Refusal::BadIdentity => "bad_identity",
             Refusal::UnsupportedVersion => "unsupported_version",
+            Refusal::NotJson => "not_json",
+            Refusal::NotAnEnvelope => "not_an_envelope",
         }
     }
 }

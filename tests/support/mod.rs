@@ -9,6 +9,7 @@
 )]
 
 pub mod bmc;
+pub mod broker;
 pub mod disk;
 pub mod guest;
 pub mod hypervisor;

@@ -32,6 +32,10 @@ pub const TARGETS: &[Target] = &[
         run: readings::datagram,
     },
     Target {
+        name: "amqp_body",
+        run: readings::amqp_body,
+    },
+    Target {
         name: "message",
         run: readings::message,
     },

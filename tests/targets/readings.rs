@@ -8,7 +8,7 @@ use ceilometer_ha::model::{
 use ceilometer_ha::pipeline::{Emitter, Reserved};
 use ceilometer_ha::pollsters::libvirt::domain::{self, Domain, Properties};
 use ceilometer_ha::wire::pytext::{self, Dialect};
-use ceilometer_ha::wire::{self, Refusal, msgpack, signature};
+use ceilometer_ha::wire::{self, Refusal, envelope, msgpack, signature};
 
 const SECRET: &str = "a shared secret";
 /// The longest payload that UDP over IPv4 carries.
@@ -45,6 +45,53 @@ pub(super) fn datagram(bytes: &[u8]) {
     let taken: Vec<Received> = signed.iter().filter_map(accept).collect();
     taken.iter().for_each(check_received);
     check_transport(&signed, &taken);
+}
+
+/// Bytes as they come from a message broker. As with datagrams, what decodes is signed as well, and taken
+/// once more, alone and in a body of ours.
+pub(super) fn amqp_body(bytes: &[u8]) {
+    let verifier = wire::Verifier::new(Secret::new(SECRET));
+    let via = wire::Via::Topic("metering_ha");
+    let (received, refusals) = wire::receive_body(bytes, &verifier, via);
+    received.iter().for_each(check_received);
+    let body = match envelope::open(bytes) {
+        Ok(body) => body,
+        Err(refusal) => {
+            assert_eq!(refusals, [refusal]);
+            return assert!(received.is_empty());
+        }
+    };
+    let messages: Vec<_> = body.messages().collect();
+    assert!(messages.len() <= envelope::BODY_MESSAGES_MAX + 1);
+    assert_eq!(received.len() + refusals.len(), messages.len());
+    for message in messages.into_iter().flatten().map(own) {
+        let [alone, whole] = [sign(message.clone()), sign(completed(message))];
+        let taken = [&alone, &whole].map(accept);
+        taken.iter().flatten().for_each(check_received);
+        check_body(&[alone, whole]);
+    }
+}
+
+/// What is put into a body comes out of it.
+fn check_body(messages: &[Entries]) {
+    let notification = envelope::Notification {
+        host: "h",
+        event_type: "t",
+        id: 1,
+        at: UtcTime::from_unix_micros(0),
+    };
+    // NaN and the infinities are read, and never written.
+    let Some(bytes) = envelope::encode(&notification, messages) else {
+        return;
+    };
+    let Ok(body) = envelope::open(&bytes) else {
+        return assert!(bytes.len() > envelope::BODY_BYTES_MAX);
+    };
+    let read: Vec<Entries> = body.messages().map(|read| own(read.unwrap())).collect();
+    assert_eq!(read.len(), messages.len());
+    for (read, sent) in read.into_iter().zip(messages) {
+        assert!(is_same(&Value::Map(read), &Value::Map(sent.clone())));
+    }
 }
 
 /// A message of ours with the entries of another put in their places: so that each reader of a field

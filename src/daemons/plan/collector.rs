@@ -21,9 +21,10 @@ pub(super) fn print(settings: &CollectorSettings) -> Result<(), DaemonError> {
             "receives on udp {}",
             SocketAddr::new(*ip, *udp_port)
         ))?,
-        None => output::line(format_args!(
-            "receives nothing: [collector] udp_address is empty"
+        None if topics.is_empty() => output::line(format_args!(
+            "receives nothing: [collector] udp_address is empty, and no topic is consumed"
         ))?,
+        None => output::line(format_args!("receives nothing by UDP"))?,
     }
     if !topics.is_empty() {
         output::line(format_args!(
