@@ -182,7 +182,10 @@ impl AgentReadiness {
             Delivery::Undelivered { reason, .. } => {
                 facts.unsent.get_or_insert_with(|| since(reason.words()));
             }
-            Delivery::Differs { .. } | Delivery::Lost { .. } | Delivery::Backlog { .. } => {}
+            Delivery::Accepted { .. }
+            | Delivery::Differs { .. }
+            | Delivery::Lost { .. }
+            | Delivery::Backlog { .. } => {}
         }
     }
 

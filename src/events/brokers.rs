@@ -105,6 +105,10 @@ impl BrokerMetrics {
             Delivery::Undelivered { reason, readings } => {
                 self.undelivered(publisher, *reason, *readings, now);
             }
+            Delivery::Accepted { first, last } => {
+                let (epoch, first, last) = (first.epoch, first.seq, last.seq);
+                tracing::debug!(publisher, epoch, first, last, "readings accepted");
+            }
             Delivery::Lost { .. } => {}
             Delivery::Backlog { rounds } => {
                 let rounds = i64::try_from(*rounds).unwrap_or(i64::MAX);

@@ -1,5 +1,7 @@
 //! Pure. What a publisher tells of its message broker.
 
+use crate::model::Identity;
+
 /// One thing worth telling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delivery<'a> {
@@ -33,6 +35,13 @@ pub enum Delivery<'a> {
         messages: u64,
         /// Of how many bytes.
         bytes: u64,
+    },
+    /// Readings are where nothing that may happen to this agent loses them: at the broker, or on the disk.
+    Accepted {
+        /// The first of them.
+        first: &'a Identity,
+        /// The last of them; what is between was numbered between.
+        last: &'a Identity,
     },
     /// A try failed; what becomes of the readings is the policy's.
     Undelivered {

@@ -41,8 +41,18 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 
 /// The same for a `look` that says what it sees instead.
 #[track_caller]
-pub fn wait_until<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
-    let deadline = clock::now() + LIMIT;
+pub fn wait_until<T>(what: &str, look: impl FnMut() -> Result<T, String>) -> T {
+    wait_within(LIMIT, what, look)
+}
+
+/// The same for what takes long by itself on a busy machine.
+#[track_caller]
+pub fn wait_within<T>(
+    limit: Duration,
+    what: &str,
+    mut look: impl FnMut() -> Result<T, String>,
+) -> T {
+    let deadline = clock::now() + limit;
     loop {
         let seen = match look() {
             Ok(found) => return found,
@@ -50,7 +60,7 @@ pub fn wait_until<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) ->
         };
         assert!(
             clock::now() < deadline,
-            "waited {LIMIT:?} in vain for: {what}\n{seen}"
+            "waited {limit:?} in vain for: {what}\n{seen}"
         );
         pause();
     }

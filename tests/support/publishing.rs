@@ -47,6 +47,7 @@ impl Told {
             Delivery::Blocked { .. } => self.is_blocked = true,
             Delivery::Unblocked => self.is_blocked = false,
             Delivery::Differs { name } => self.differing.push((*name).to_owned()),
+            Delivery::Accepted { .. } => {}
             Delivery::Confirmed { readings, .. } => self.confirmed += readings,
             Delivery::Undelivered { reason, readings } => {
                 *self.undelivered.entry(*reason).or_default() += readings;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::process::Process;
-use super::{run, wait_until};
+use super::{run, wait_until, wait_within};
 
 /// The virtual host in it that is ours.
 pub const VHOST: &str = "ha";
@@ -41,6 +41,9 @@ const MEMORY: &str = "\"1GB\"";
 const HELLO: &[u8] = b"AMQP\x00\x00\x09\x01";
 /// The longest that one look at a server may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
+/// How long a start may take: it is some six seconds of computing, on a machine that may have others to
+/// do as well.
+const START_LIMIT: Duration = Duration::from_secs(100);
 
 /// A server, running or not. Its processes and files go when the test ends.
 // They go in this order: the server before the names, and its files last.
@@ -311,7 +314,7 @@ impl Server {
     /// Waits until it has greeted a client and says itself that its start is over.
     fn wait_until_it_serves(&mut self) {
         let ports = [Some(self.ports.amqp), self.tls.as_ref().map(|tls| tls.port)];
-        wait_until("RabbitMQ to answer", || {
+        wait_within(START_LIMIT, "RabbitMQ to answer", || {
             let process = self.server.as_mut().expect("it was started");
             assert!(process.is_running(), "it ended: {}", process.log());
             let log = process.log();

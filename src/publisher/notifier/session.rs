@@ -16,10 +16,11 @@ use lapin::{BasicProperties, Channel, Event};
 use super::body::Parcel;
 use super::undelivered::{Place, Undelivered};
 use super::window::{Answer, Verdict, Window};
-use super::{End, LIVE_LIMIT, LOOK, NotifierPublisher};
+use super::{End, LIVE_LIMIT, LOOK, NotifierPublisher, Tell};
 use crate::broker::{BrokerError, Link, Queue, REPLY_LIMIT, in_time};
 use crate::clock;
 use crate::events::{Chain, Delivery, Undeliverable};
+use crate::publisher::queue::Batch;
 use crate::wire::envelope;
 
 /// Messages that may be on their way unconfirmed: more bring no more through, and all of them are sent
@@ -282,6 +283,7 @@ impl<'a> Session<'a> {
         self.publisher.backoff.worked();
         let bodies = &flight.parcel.bodies;
         let bytes: usize = bodies.iter().map(Vec::len).sum();
+        tell_accepted(&self.publisher.tell, &flight.parcel.batch);
         (self.publisher.tell)(&Delivery::Confirmed {
             readings: flight.parcel.batch.len(),
             messages: u64::try_from(bodies.len()).unwrap_or(u64::MAX),
@@ -350,6 +352,16 @@ impl<'a> Session<'a> {
             None => return Some(End::lost("the connection ended")),
         }
         None
+    }
+}
+
+/// Says which readings nothing can lose any more.
+fn tell_accepted(tell: &Tell, batch: &Batch) {
+    if let (Some(first), Some(last)) = (batch.first(), batch.last()) {
+        tell(&Delivery::Accepted {
+            first: &first.identity,
+            last: &last.identity,
+        });
     }
 }
 
