@@ -124,11 +124,11 @@ fn what_real_senders_published_is_stored_and_what_is_bad_is_put_aside() {
     wait_until_acknowledged(&server);
     assert_eq!(samples(&site), stored);
 
-    client.publish(&bodies("node-1", 40, 20));
+    client.publish(&bodies("ours", 40, 20));
     wait_until_acknowledged(&server);
-    site.wait_for_samples("node-1", 40);
+    site.wait_for_samples("ours", 40);
     assert_eq!(of_topic(&site, "deliveries_unacknowledged"), 0);
-    let host = "SELECT seq FROM ha_state WHERE observer = 'node-1'";
+    let host = "SELECT seq FROM ha_state WHERE observer = 'ours'";
     wait_for("the state", || (site.number(host) == 40).then_some(()));
 }
 
