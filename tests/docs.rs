@@ -531,7 +531,10 @@ fn metrics_are_those_of_the_daemons() {
     let names = |metrics: &BTreeMap<String, _>| metrics.keys().cloned().collect::<BTreeSet<_>>();
     for (shown, files) in [
         (&agent, ["process.rs", "agent.rs", "readings.rs"].as_slice()),
-        (&collector, ["process.rs", "collector.rs"].as_slice()),
+        (
+            &collector,
+            ["process.rs", "collector.rs", "consumer.rs"].as_slice(),
+        ),
         (&config, ["config.rs"].as_slice()),
     ] {
         assert_eq!(

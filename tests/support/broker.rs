@@ -25,7 +25,7 @@ pub const EXCHANGE: &str = "ceilometer";
 pub struct Client {
     runtime: Runtime,
     channel: Channel,
-    _connection: Connection,
+    connection: Connection,
 }
 
 /// What a queue gave.
@@ -58,7 +58,7 @@ impl Client {
         Client {
             runtime,
             channel,
-            _connection: connection,
+            connection,
         }
     }
 
@@ -119,11 +119,19 @@ impl Client {
         });
     }
 
-    /// Takes what is first in a queue out of it.
+    /// Takes what is first in a queue out of it; None if there is nothing, or no such queue.
     pub fn take(&self, queue: &str) -> Option<Taken> {
-        let options = BasicGetOptions { no_ack: true };
-        let getting = self.channel.basic_get(queue.into(), options);
-        let got = self.runtime.block_on(getting).expect("look at a queue")?;
+        let got = self.runtime.block_on(async {
+            // A queue that isn't there costs its channel.
+            let channel = self.connection.create_channel().await.expect("a channel");
+            let options = BasicGetOptions { no_ack: true };
+            let got = channel.basic_get(queue.into(), options).await.ok()?;
+            channel
+                .close(200, "".into())
+                .await
+                .expect("close a channel");
+            got
+        })?;
         Some(Taken {
             headers: got.properties.headers().clone().unwrap_or_default(),
             body: got.delivery.data,

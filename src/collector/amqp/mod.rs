@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use self::aside::{Aside, aside};
 use self::pause::Pause;
+use self::session::Session;
 use super::intake::Inlet;
 use crate::broker::{Broker, BrokerError};
 use crate::clock;
@@ -79,27 +80,38 @@ impl Consumer {
                 () = stopped(&mut stop) => return,
                 connected = broker.connect() => connected,
             };
-            let ended = match connected {
+            let is_over = match connected {
                 Ok(link) => {
-                    let session = session::Session {
+                    let session = Session {
                         consumer: &self,
                         link: &link,
                         aside: &aside,
                     };
                     let ended = session.run(&mut inlet, &mut pause, &mut stop).await;
+                    let is_over = self.tell(ended);
                     link.close().await;
-                    ended
+                    is_over
                 }
-                Err(error) => Err(error.into()),
+                Err(error) => self.tell(Err(error.into())),
             };
-            match ended {
-                Ok(()) => return,
-                Err(error) => self.events.away(&error, clock::now()),
+            if is_over {
+                return;
             }
             tokio::select! {
                 biased;
                 () = stopped(&mut stop) => return,
                 () = tokio::time::sleep(pause.next()) => {}
+            }
+        }
+    }
+
+    /// Whether consuming is over because it was told to stop; otherwise says why it isn't going on.
+    fn tell(&self, ended: Result<(), Ended>) -> bool {
+        match ended {
+            Ok(()) => true,
+            Err(error) => {
+                self.events.away(&error, clock::now());
+                false
             }
         }
     }

@@ -141,6 +141,8 @@ impl Session<'_> {
         inlet: &Inlet,
     ) -> Ended {
         loop {
+            // Here others get their turn, and the end comes: no delivery is in hand.
+            tokio::task::yield_now().await;
             match self.next(from).await {
                 Ok(delivery) => {
                     let ticket = tickets.open(delivery.delivery_tag);
@@ -174,8 +176,10 @@ impl Session<'_> {
                     }
                     events.accepted(chunk.len());
                     inlet.deliver(chunk, now).await;
-                    // A long body keeps nobody else from the processor.
-                    tokio::task::yield_now().await;
+                    if messages.peek().is_some() {
+                        // A long body keeps nobody else from the processor.
+                        tokio::task::yield_now().await;
+                    }
                 }
             }
         }
