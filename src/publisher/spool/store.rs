@@ -26,6 +26,10 @@ const READ_TRIES_MAX: u32 = 3;
 /// Segments that the whole spool should have at least: so much of it goes when it is full.
 const SEGMENTS_MIN: u64 = 16;
 
+/// How old a record may be. A collector tells a copy from a new reading for a day after it last heard of
+/// it; what is older than this when its turn comes is given up and counted, rather than perhaps stored twice.
+pub const AGE_MAX: Duration = Duration::from_secs(23 * 3600);
+
 /// Where segments and progress are kept.
 pub trait Folder {
     /// Every segment's number, in any order.
@@ -61,6 +65,14 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// A spool of so many bytes.
+    pub fn of_bytes(bytes: u64) -> Self {
+        Limits {
+            bytes,
+            age: AGE_MAX,
+        }
+    }
+
     /// When a segment is full.
     fn segment(self) -> usize {
         let share = usize::try_from(self.bytes / SEGMENTS_MIN).unwrap_or(usize::MAX);
@@ -490,6 +502,9 @@ impl<F: Folder> Store<F> {
 
     /// Deletes the segments of which everything has been sent.
     fn settle(&mut self) {
+        if self.segment_at_cursor().is_some_and(|end| self.cursor.offset >= end) {
+            self.to_next_segment();
+        }
         let done = self.done();
         while let Some(segment) = self.segments.front()
             && segment.number < done.segment
