@@ -15,18 +15,18 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::rc::Rc;
 use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ceilometer_ha::clock;
+use ceilometer_ha::events::{SpoolLoss, Spooling};
 use ceilometer_ha::model::{
     Identity, Metadata, Meter, MeterType, Reading, Sample, UtcTime, Value, Volume, meters,
 };
 use ceilometer_ha::publisher::queue::Batch;
 use ceilometer_ha::publisher::spool::body::{self, BODY_BYTES_MAX, Body, READINGS_MAX};
 use ceilometer_ha::publisher::spool::disk::{DiskFolder, folder_of};
-use ceilometer_ha::publisher::spool::hand::{
-    GROUP_ROUNDS_MAX, HANG_LIMIT, Loss, READY_MAX, Spool, Told,
-};
+use ceilometer_ha::publisher::spool::hand::{GROUP_ROUNDS_MAX, HANG_LIMIT, READY_MAX, Spool};
 use ceilometer_ha::publisher::spool::record::{Found, Place, RECORD_HEAD_BYTES, Walk};
 use ceilometer_ha::publisher::spool::store::{
     AGE_MAX, Folder, Limits, Losses, SEGMENTS_MAX, Store, Stored,
@@ -237,7 +237,7 @@ struct Model {
     /// How often each was read.
     read: BTreeMap<u64, usize>,
     sent: BTreeSet<u64>,
-    /// Those of which a byte was changed, or that were given up by a power failure's damage.
+    /// Those of which a byte was changed or cut off.
     damaged: BTreeSet<u64>,
     in_hand: Vec<Stored>,
     last: u64,
@@ -337,7 +337,10 @@ impl Model {
         self.lost_power = true;
         let state = &mut *self.files.0.borrow_mut();
         if !state.history.is_empty() {
-            state.progress = progress.get(&state.history).clone();
+            // What was newer is gone for good.
+            let kept = progress.index(state.history.len());
+            state.progress = state.history[kept].clone();
+            state.history.truncate(kept);
         }
         if revived && let Some((number, bytes)) = state.removed.pop_last() {
             state.segments.entry(number).or_insert(bytes);
@@ -419,9 +422,8 @@ impl Model {
             self.store.sent(last.end).unwrap();
         }
         self.losses = sum(self.losses, self.store.losses());
-        let unread = |(seq, _): &(&u64, &usize)| {
-            !self.read.contains_key(seq) && !self.damaged.contains(seq)
-        };
+        let unread =
+            |(seq, _): &(&u64, &usize)| !self.read.contains_key(seq) && !self.damaged.contains(seq);
         let unread: usize = self
             .accepted
             .iter()
@@ -444,7 +446,8 @@ impl Model {
 
     /// In one life with a disk that is well, every reading is waiting, sent or given up, and counted.
     fn check_counts(&self) {
-        let of = |seqs: &BTreeSet<u64>| -> usize { seqs.iter().map(|seq| self.accepted[seq]).sum() };
+        let of =
+            |seqs: &BTreeSet<u64>| -> usize { seqs.iter().map(|seq| self.accepted[seq]).sum() };
         let accepted: usize = self.accepted.values().sum();
         let lent: BTreeSet<u64> = self
             .in_hand
@@ -581,7 +584,7 @@ fn a_reading_that_no_collector_would_take_is_left_out_and_counted() {
         reading(1, 0),
         reading(2, BODY_BYTES_MAX),
         reading(3, 0),
-        reading(4, BODY_BYTES_MAX - 400),
+        reading(4, BODY_BYTES_MAX - 200),
     ];
     let (bodies, too_large) = body::bodies(&readings);
     assert_eq!(too_large, 1);
@@ -593,9 +596,7 @@ fn a_reading_that_no_collector_would_take_is_left_out_and_counted() {
 fn what_a_disk_brings_back_of_another_file_is_not_believed() {
     let files = Files::default();
     let mut store = Store::open(files.clone(), LIMITS).unwrap();
-    store
-        .append(&bodies_of(&batch(1, 1, 10)), noon())
-        .unwrap();
+    store.append(&bodies_of(&batch(1, 1, 10)), noon()).unwrap();
     let one = files.0.borrow().segments[&1].clone();
     let walk = |bytes: &[u8], segment, offset| {
         let from = Place { segment, offset };
@@ -638,22 +639,17 @@ fn what_is_too_old_is_given_up_and_counted() {
 #[test]
 fn a_process_that_dies_again_and_again_makes_no_more_files_than_may_be() {
     let files = Files::default();
-    for seq in 1..=u64::try_from(SEGMENTS_MAX).unwrap() + 3 {
-        // Only those of the last lives are looked at, or this would take minutes.
-        let mut store = Store::open(files.clone(), LIMITS).unwrap();
-        if seq == 1 {
-            let old = files.clone();
-            let mut state = old.0.borrow_mut();
-            for number in 1..u64::try_from(SEGMENTS_MAX).unwrap() {
-                state.segments.insert(number, one_record(number));
-            }
-        } else if seq > 4 {
-            break;
-        }
-        drop(store.append(&bodies_of(&batch(seq, 1, 0)), noon()));
-        let count = files.0.borrow().segments.len();
-        assert!(count <= SEGMENTS_MAX, "{count}");
+    let lives = u64::try_from(SEGMENTS_MAX).unwrap();
+    let left = (1..=lives).map(|number| (number, one_record(number)));
+    files.0.borrow_mut().segments.extend(left);
+    let limits = Limits::of_bytes(64 << 20);
+    for seq in lives + 1..lives + 4 {
+        let mut store = Store::open(files.clone(), limits).unwrap();
+        store.append(&bodies_of(&batch(seq, 1, 0)), noon()).unwrap();
+        assert_eq!(store.losses().full, 1);
+        assert_eq!(files.0.borrow().segments.len(), SEGMENTS_MAX);
     }
+    assert_eq!(files.0.borrow().segments.first_key_value().unwrap().0, &4);
 }
 
 fn one_record(segment: u64) -> Vec<u8> {
@@ -662,4 +658,388 @@ fn one_record(segment: u64) -> Vec<u8> {
     let body = &bodies_of(&[reading(segment, 0)])[0];
     ceilometer_ha::publisher::spool::record::write(&mut bytes, place, noon(), body);
     bytes
+}
+
+/// A disk that a test stops and breaks, with a real folder below it.
+#[derive(Clone, Default)]
+struct Switch(Arc<(Mutex<Switched>, Condvar)>);
+
+#[derive(Default)]
+struct Switched {
+    hangs: bool,
+    /// Whether somebody waits for it.
+    is_waited_for: bool,
+    error: Option<io::ErrorKind>,
+    /// How many records each sync made safe.
+    appends: Vec<usize>,
+}
+
+impl Switch {
+    fn set(&self, change: impl FnOnce(&mut Switched)) {
+        change(&mut self.0.0.lock().unwrap());
+        self.0.1.notify_all();
+    }
+
+    /// Waits while it hangs.
+    fn pass(&self) -> io::Result<()> {
+        let mut state = self.0.0.lock().unwrap();
+        while state.hangs {
+            state.is_waited_for = true;
+            self.0.1.notify_all();
+            state = self.0.1.wait(state).unwrap();
+        }
+        state.error.map_or(Ok(()), |kind| Err(kind.into()))
+    }
+
+    fn wait_until_somebody_waits(&self) {
+        let state = self.0.0.lock().unwrap();
+        let waits = |state: &mut Switched| !state.is_waited_for;
+        drop(self.0.1.wait_while(state, waits).unwrap());
+    }
+
+    fn appends(&self) -> Vec<usize> {
+        self.0.0.lock().unwrap().appends.clone()
+    }
+}
+
+struct Switchable(DiskFolder, Switch);
+
+impl Folder for Switchable {
+    fn segments(&mut self) -> io::Result<Vec<u64>> {
+        self.0.segments()
+    }
+
+    fn read(&mut self, segment: u64, offset: usize, most: usize) -> io::Result<Vec<u8>> {
+        self.0.read(segment, offset, most)
+    }
+
+    fn append(&mut self, at: Place, bytes: &[u8]) -> io::Result<()> {
+        self.1.pass()?;
+        self.0.append(at, bytes)?;
+        let records = Walk::new(bytes, at).count();
+        self.1.set(|state| state.appends.push(records));
+        Ok(())
+    }
+
+    fn remove(&mut self, segment: u64) -> io::Result<()> {
+        self.0.remove(segment)
+    }
+
+    fn set_aside(&mut self, segment: u64) -> io::Result<()> {
+        self.0.set_aside(segment)
+    }
+
+    fn progress(&mut self) -> io::Result<Vec<u8>> {
+        self.0.progress()
+    }
+
+    fn set_progress(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.set_progress(bytes)
+    }
+}
+
+/// A spool in a folder, with its worker.
+struct Running {
+    spool: Arc<Spool>,
+    switch: Switch,
+    told: Arc<Mutex<Vec<Spooling>>>,
+    worker: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    fn start(folder: &std::path::Path, rounds_max: usize) -> Self {
+        let told = Arc::<Mutex<Vec<Spooling>>>::default();
+        let hearer = Arc::clone(&told);
+        let tell = move |spooling| hearer.lock().unwrap().push(spooling);
+        let spool = Arc::new(Spool::new(rounds_max, Box::new(tell)));
+        let switch = Switch::default();
+        let (served, theirs, folder) = (Arc::clone(&spool), switch.clone(), folder.to_owned());
+        let worker = std::thread::spawn(move || {
+            worker::work(&served, Limits::of_bytes(4 << 20), || {
+                Ok(Switchable(DiskFolder::open(&folder)?, theirs.clone()))
+            });
+        });
+        Running {
+            spool,
+            switch,
+            told,
+            worker: Some(worker),
+        }
+    }
+
+    /// Another life, which has looked at what is there.
+    fn again(folder: &std::path::Path) -> Self {
+        let running = Running::start(folder, 50);
+        running.settle();
+        running
+    }
+
+    fn put(&self, seqs: std::ops::RangeInclusive<u64>) -> usize {
+        let put = |seq| self.spool.put(Batch::from(batch(seq, 1, 0)), clock::now());
+        seqs.map(put).sum()
+    }
+
+    fn settle(&self) {
+        let limit = clock::now() + Duration::from_secs(60);
+        assert!(self.spool.settle(limit), "{:?}", self.spool);
+    }
+
+    /// The numbers of what is given next, without saying that it is sent.
+    fn peek(&self, most: usize, ahead: Duration) -> Vec<(u64, u64)> {
+        let given = self.spool.peek(None, most, clock::now() + ahead);
+        let seq = |(number, batch): (u64, Batch)| (number, batch[0].identity.seq);
+        given.into_iter().map(seq).collect()
+    }
+
+    /// Sends everything there is, in order.
+    fn drain(&self) -> Vec<u64> {
+        let mut seqs = Vec::new();
+        let limit = clock::now() + Duration::from_secs(60);
+        while !self.spool.is_empty() {
+            assert!(clock::now() < limit, "{:?}", self.spool);
+            let given = self.peek(5, Duration::ZERO);
+            seqs.extend(given.iter().map(|(_, seq)| *seq));
+            match given.last() {
+                Some((number, _)) => self.spool.sent(*number),
+                None => std::thread::yield_now(),
+            }
+        }
+        seqs
+    }
+
+    fn wait_for(&self, what: impl Fn(&[Spooling]) -> bool) {
+        let limit = clock::now() + Duration::from_secs(60);
+        while !what(&self.told.lock().unwrap()) {
+            assert!(clock::now() < limit, "{:?}", self.told);
+            std::thread::yield_now();
+        }
+    }
+
+    fn count(&self, what: impl Fn(&Spooling) -> bool) -> usize {
+        let told = self.told.lock().unwrap();
+        told.iter().filter(|told| what(told)).count()
+    }
+
+    fn written(&self) -> usize {
+        let told = self.told.lock().unwrap();
+        let of = |told: &Spooling| match told {
+            Spooling::Written(readings) => *readings,
+            _ => 0,
+        };
+        told.iter().map(of).sum()
+    }
+
+    fn end(&mut self) {
+        self.spool.close();
+        self.worker.take().unwrap().join().unwrap();
+    }
+}
+
+fn failures(told: &Spooling) -> bool {
+    matches!(told, Spooling::Failed(_))
+}
+
+#[test]
+fn nothing_is_accepted_before_it_is_synced_and_a_disk_that_hangs_delays_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut running = Running::start(&folder.path().join("spool"), 300);
+    running.put(1..=2);
+    running.settle();
+    running.switch.set(|state| state.hangs = true);
+    running.put(3..=3);
+    running.switch.wait_until_somebody_waits();
+    assert!(!running.spool.settle(clock::now()), "nothing is safe yet");
+    // Three hundred may wait, and the oldest that isn't being written goes first.
+    assert_eq!(running.put(4..=310), 308 - 300);
+    assert_eq!(running.written(), 2);
+    assert!(running.count(|told| *told == Spooling::Lost(SpoolLoss::Disk, 1)) == 8);
+
+    // Once the disk counts as hung, what waits is sent from memory, all but what is being written.
+    let hung = HANG_LIMIT * 2;
+    let given: Vec<u64> = running
+        .peek(999, hung)
+        .iter()
+        .map(|(_, seq)| *seq)
+        .collect();
+    assert_eq!(given[..2], [1, 2], "what was read before it hung is first");
+    assert_eq!(*given.last().unwrap(), 310);
+    assert!(!given.contains(&3));
+    assert_eq!(running.count(failures), 1);
+    assert!(!running.spool.view(clock::now() + hung).works);
+    let last = running.peek(999, hung).last().unwrap().0;
+    running.spool.sent(last);
+    running.put(311..=311);
+
+    running.switch.set(|state| state.hangs = false);
+    running.settle();
+    running.wait_for(|told| told.contains(&Spooling::Works));
+    assert_eq!(running.count(failures), 1, "told once");
+    assert_eq!(running.drain(), [3, 311], "in order, and nothing twice");
+    running.end();
+}
+
+#[test]
+fn what_waits_is_written_with_one_sync() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut running = Running::start(&folder.path().join("spool"), 9999);
+    running.switch.set(|state| state.hangs = true);
+    let rounds = u64::try_from(GROUP_ROUNDS_MAX).unwrap();
+    running.put(1..=rounds * 2);
+    running.switch.set(|state| state.hangs = false);
+    running.settle();
+    let appends = running.switch.appends();
+    // The first may have begun before the others came; then three do it all.
+    assert!(appends.len() <= 3, "{appends:?}");
+    assert_eq!(appends.iter().sum::<usize>(), GROUP_ROUNDS_MAX * 2);
+    let given = running.peek(9999, Duration::ZERO);
+    assert!(given.len() <= READY_MAX, "{}", given.len());
+    assert_eq!(running.drain(), (1..=rounds * 2).collect::<Vec<_>>());
+    running.end();
+}
+
+#[test]
+fn a_full_disk_costs_nothing_that_memory_holds_and_is_used_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut running = Running::start(&folder.path().join("spool"), 50);
+    running.put(1..=10);
+    running.settle();
+    running
+        .switch
+        .set(|state| state.error = Some(io::ErrorKind::StorageFull));
+    running.put(11..=20);
+    running.wait_for(|told| told.iter().any(failures));
+    assert!(!running.spool.view(clock::now()).works);
+    // What is on the disk can be read although it is full, and what isn't is sent from memory.
+    assert_eq!(running.drain(), (1..=20).collect::<Vec<_>>());
+    running.put(21..=80);
+    running.switch.set(|state| state.error = None);
+    running.settle();
+    running.wait_for(|told| told.contains(&Spooling::Works));
+    assert_eq!(running.count(failures), 1, "told once");
+    assert_eq!(running.drain(), (31..=80).collect::<Vec<_>>());
+    running.end();
+}
+
+#[test]
+fn another_life_sends_what_this_one_left_and_nothing_that_was_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spool");
+    let mut first = Running::start(&path, 50);
+    first.put(1..=20);
+    first.settle();
+    while first.peek(7, Duration::ZERO).len() < 7 {
+        std::thread::yield_now();
+    }
+    let seventh = first.peek(7, Duration::ZERO)[6];
+    assert_eq!(seventh.1, 7);
+    first.spool.sent(seventh.0);
+    // Two at once: the second one runs without a disk, and says so.
+    let mut second = Running::start(&path, 50);
+    second.wait_for(|told| {
+        matches!(&told[..], [Spooling::Failed(why), ..] if why.contains("another publisher"))
+    });
+    second.put(90..=91);
+    assert_eq!(second.drain(), [90, 91]);
+    first.put(21..=22);
+    first.end();
+    // It has the disk as soon as it is free, and what the first one left.
+    second.wait_for(|told| told.contains(&Spooling::Works));
+    assert_eq!(second.drain(), (8..=22).collect::<Vec<_>>());
+    second.end();
+    assert_eq!(Running::again(&path).drain(), [0; 0]);
+}
+
+#[test]
+fn a_round_that_is_put_in_again_is_safe_before_the_disk_forgets_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spool");
+    let mut first = Running::start(&path, 50);
+    first.put(1..=2);
+    first.settle();
+    while first.peek(2, Duration::ZERO).len() < 2 {
+        std::thread::yield_now();
+    }
+    let given = first.peek(2, Duration::ZERO);
+    first
+        .switch
+        .set(|state| state.error = Some(io::ErrorKind::StorageFull));
+    // The first one was refused: it is put in again, behind the others, and its place is given up.
+    first.put(1..=1);
+    first.spool.sent(given[0].0);
+    first.wait_for(|told| told.iter().any(failures));
+    first.end();
+    assert_eq!(
+        first.count(|told| *told == Spooling::Lost(SpoolLoss::Disk, 1)),
+        1
+    );
+    assert_eq!(
+        Running::again(&path).drain(),
+        [1, 2],
+        "the original is there"
+    );
+}
+
+#[test]
+fn its_files_are_the_owner_s_alone_and_damaged_ones_are_few() {
+    let state_path = tempfile::tempdir().unwrap();
+    let path = folder_of(state_path.path(), "notifier://?topic=metering_ha");
+    let name = path.file_name().unwrap().to_str().unwrap();
+    assert!(name.starts_with("notifier-topic-metering-ha."), "{name}");
+    assert_ne!(
+        path,
+        folder_of(state_path.path(), "notifier://?topic=metering.ha")
+    );
+    let long = "x".repeat(999);
+    let long = folder_of(state_path.path(), &long);
+    assert!(long.file_name().unwrap().len() < 100);
+
+    let mut numbers = Vec::new();
+    for seq in 1..=7 {
+        let mut store = Store::open(DiskFolder::open(&path).unwrap(), LIMITS).unwrap();
+        store.append(&bodies_of(&batch(seq, 1, 0)), noon()).unwrap();
+        numbers = store.into_folder().segments().unwrap();
+        let file = path.join(format!("{:020}.seg", numbers.last().unwrap()));
+        let mut bytes = std::fs::read(&file).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&file, bytes).unwrap();
+    }
+    assert_eq!(
+        numbers.len(),
+        1,
+        "the damaged ones of earlier lives are aside"
+    );
+    for entry in std::fs::read_dir(&path).unwrap() {
+        let mode = entry.unwrap().metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    for folder in path.ancestors().take(2) {
+        let mode = std::fs::metadata(folder).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{}", folder.display());
+    }
+    let mut store = Store::open(DiskFolder::open(&path).unwrap(), LIMITS).unwrap();
+    assert_eq!(store.losses().damaged, 1);
+    let names = std::fs::read_dir(&path).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut damaged: Vec<String> = names.filter(|name| name.ends_with(".damaged")).collect();
+    damaged.sort();
+    let newest: Vec<String> = (4..=7)
+        .map(|number| format!("{number:020}.damaged"))
+        .collect();
+    assert_eq!(damaged, newest);
+}
+
+#[test]
+fn a_file_that_somebody_deletes_is_noticed_before_anything_in_it_is_called_safe() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("spool");
+    let mut running = Running::start(&path, 50);
+    running.put(1..=3);
+    running.settle();
+    std::fs::remove_dir_all(&path).unwrap();
+    running.put(4..=5);
+    running.settle();
+    assert_eq!(running.count(failures), 1);
+    assert_eq!(running.spool.view(clock::now()).readings, 2);
+    running.end();
+    assert_eq!(Running::again(&path).drain(), [4, 5]);
 }

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use super::record::Place;
 use super::store::{Stats, Stored};
 use crate::clock;
+use crate::events::{SpoolLoss, SpoolView, Spooling};
+use crate::model::UtcTime;
 use crate::publisher::queue::Batch;
 
 /// The most rounds that are written and synced at once. The rest is written right after.
@@ -23,69 +25,8 @@ pub const READY_MAX: usize = 64;
 /// How long the worker may be busy before the disk counts as hung: then what waits is sent from memory.
 pub const HANG_LIMIT: Duration = Duration::from_secs(2);
 
-/// Something that is worth telling.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Told {
-    /// The disk is used again.
-    Works,
-    /// It isn't, and why.
-    Failed(String),
-    /// So many readings were accepted: they are on the disk.
-    Written(usize),
-    /// So many readings are lost.
-    Dropped(Loss, usize),
-}
-
-/// Why a reading in the spool is lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loss {
-    /// Newer ones needed the room.
-    Full,
-    /// It would have come too late to be told from a new one.
-    TooOld,
-    /// The disk didn't give back what was written.
-    Damaged,
-    /// The disk took nothing, and there is no more room in memory.
-    Disk,
-    /// It is larger than a record may be.
-    TooLarge,
-}
-
-impl Loss {
-    /// Every member.
-    pub const ALL: &'static [Loss] = &[
-        Loss::Full,
-        Loss::TooOld,
-        Loss::Damaged,
-        Loss::Disk,
-        Loss::TooLarge,
-    ];
-
-    /// The name in metric labels.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Loss::Full => "full",
-            Loss::TooOld => "too_old",
-            Loss::Damaged => "damaged",
-            Loss::Disk => "disk",
-            Loss::TooLarge => "too_large",
-        }
-    }
-}
-
-/// What a spool looks like from outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct View {
-    /// What is on the disk.
-    pub stats: Stats,
-    /// Rounds in memory that aren't safe yet.
-    pub waiting: usize,
-    /// Whether the disk is used.
-    pub works: bool,
-}
-
 /// Hears what is worth telling.
-pub type Tell = Box<dyn Fn(Told) + Send + Sync>;
+pub type Tell = Box<dyn Fn(Spooling) + Send + Sync>;
 
 /// One publisher's spool.
 pub struct Spool {
@@ -95,8 +36,10 @@ pub struct Spool {
 }
 
 struct Inner {
-    /// Not safe yet, oldest first.
-    waiting: VecDeque<Batch>,
+    /// Not safe yet, oldest first, as they were put.
+    waiting: VecDeque<(u64, Batch)>,
+    /// How many were ever put.
+    put: u64,
     /// How many of them, from the oldest on, the worker is writing.
     writing: usize,
     /// How many rounds may be in memory alone.
@@ -110,9 +53,12 @@ struct Inner {
     newest_lent: Option<Place>,
     /// The greatest place that was ever sent.
     newest_sent: Option<Place>,
-    /// The same, until the worker knows.
-    sent: Option<Place>,
+    /// The same until the worker knows, and how many had been put by then: one of those may be a copy of
+    /// what was sent, so all of them must be safe before the disk forgets the original.
+    sent: Option<(Place, u64)>,
     stats: Stats,
+    /// When that was so, by two clocks.
+    looked: Option<(Instant, UtcTime)>,
     has_failed: bool,
     /// Since when the worker has been busy.
     busy_since: Option<Instant>,
@@ -124,9 +70,32 @@ struct Inner {
 /// A round that was given to the publisher.
 struct Lent {
     number: u64,
-    /// None for one that is in memory alone.
-    place: Option<Place>,
+    origin: Origin,
     batch: Batch,
+}
+
+/// Where a round that was given to the publisher is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Disk(Place),
+    /// It is in memory alone, and was put as this one.
+    Memory(u64),
+}
+
+impl Origin {
+    fn place(self) -> Option<Place> {
+        match self {
+            Origin::Disk(place) => Some(place),
+            Origin::Memory(_) => None,
+        }
+    }
+
+    fn put(self) -> Option<u64> {
+        match self {
+            Origin::Disk(_) => None,
+            Origin::Memory(put) => Some(put),
+        }
+    }
 }
 
 /// What the worker can't do before its next try.
@@ -160,8 +129,8 @@ pub(super) struct Done {
     pub(super) safe: usize,
     /// What was read back.
     pub(super) read: Vec<Stored>,
-    /// What is on the disk now; None if nobody knows.
-    pub(super) stats: Option<Stats>,
+    /// What is on the disk, and when that was so by the clock that records age by; None if nobody knows.
+    pub(super) stats: Option<(Stats, UtcTime)>,
     /// Whether something went wrong.
     pub(super) has_failed: bool,
     /// Whether what was read back before will be read once more.
@@ -174,6 +143,7 @@ impl Spool {
         Spool {
             inner: Mutex::new(Inner {
                 waiting: VecDeque::new(),
+                put: 0,
                 writing: 0,
                 rounds_max,
                 ready: VecDeque::new(),
@@ -183,6 +153,7 @@ impl Spool {
                 newest_sent: None,
                 sent: None,
                 stats: Stats::default(),
+                looked: None,
                 has_failed: false,
                 busy_since: None,
                 hang_is_told: false,
@@ -205,7 +176,7 @@ impl Spool {
             self.tell_of_hang();
         }
         if dropped > 0 {
-            self.tell(Told::Dropped(Loss::Disk, dropped));
+            self.tell(Spooling::Lost(SpoolLoss::Disk, dropped));
         }
         dropped
     }
@@ -243,19 +214,15 @@ impl Spool {
     }
 
     /// What it looks like now.
-    pub fn view(&self, now: Instant) -> View {
-        let inner = self.lock();
-        View {
-            stats: inner.stats,
-            waiting: inner.in_memory(),
-            works: inner.is_usable(now),
-        }
+    pub fn view(&self, now: Instant) -> SpoolView {
+        self.lock().view(now)
     }
 
-    /// Waits until everything that was put is safe; false if it isn't by then.
+    /// Waits until the disk has been looked at and everything that was put is safe; false if it isn't by
+    /// then.
     pub fn settle(&self, until: Instant) -> bool {
         let mut inner = self.lock();
-        while !inner.waiting.is_empty() {
+        while inner.looked.is_none() || !inner.waiting.is_empty() {
             let left = until.saturating_duration_since(clock::now());
             if left.is_zero() {
                 return false;
@@ -290,11 +257,11 @@ impl Spool {
     pub(super) fn done(&self, done: Done) {
         let works = !done.has_failed;
         let mut inner = self.lock();
-        let was_hung = inner.done(done);
+        let was_hung = inner.done(done, clock::now());
         drop(inner);
         self.changed.notify_all();
         if works && was_hung {
-            self.tell(Told::Works);
+            self.tell(Spooling::Works);
         }
     }
 
@@ -307,16 +274,16 @@ impl Spool {
     pub(super) fn give_up(&self) -> usize {
         let waiting = std::mem::take(&mut self.lock().waiting);
         self.changed.notify_all();
-        waiting.iter().map(|batch| batch.len()).sum()
+        waiting.iter().map(|(_, batch)| batch.len()).sum()
     }
 
-    pub(super) fn tell(&self, told: Told) {
+    pub(super) fn tell(&self, told: Spooling) {
         (self.tell)(told);
     }
 
     fn tell_of_hang(&self) {
         let why = format!("it hasn't answered for {} s", HANG_LIMIT.as_secs());
-        self.tell(Told::Failed(why));
+        self.tell(Spooling::Failed(why));
     }
 
     fn wait<'a>(&self, inner: MutexGuard<'a, Inner>, left: Duration) -> MutexGuard<'a, Inner> {
@@ -339,20 +306,30 @@ impl fmt::Debug for Spool {
 
 impl Inner {
     fn in_memory(&self) -> usize {
-        let lent = self.lent.iter().filter(|lent| lent.place.is_none());
+        let lent = self.lent.iter().filter_map(|lent| lent.origin.put());
         self.waiting.len() + lent.count()
+    }
+
+    /// Up to where the disk may forget.
+    fn done_with(&self) -> Option<Place> {
+        let (place, put) = self.sent?;
+        let waiting = self.waiting.front().map(|(put, _)| *put);
+        let lent = self.lent.iter().filter_map(|lent| lent.origin.put());
+        let oldest = lent.chain(waiting).min();
+        oldest.is_none_or(|oldest| oldest >= put).then_some(place)
     }
 
     fn put(&mut self, batch: Batch) -> usize {
         let mut dropped = 0;
         if self.in_memory() >= self.rounds_max {
             // What the worker is writing may be safe in a moment.
-            let Some(oldest) = self.waiting.remove(self.writing) else {
+            let Some((_, oldest)) = self.waiting.remove(self.writing) else {
                 return batch.len();
             };
             dropped = oldest.len();
         }
-        self.waiting.push_back(batch);
+        self.waiting.push_back((self.put, batch));
+        self.put += 1;
         dropped
     }
 
@@ -363,13 +340,13 @@ impl Inner {
             .map(|lent| (lent.number, lent.batch.clone()))
             .collect();
         while found.len() < most
-            && let Some((place, batch)) = self.unlent(now)
+            && let Some((origin, batch)) = self.unlent(now)
         {
             found.push((self.next, batch.clone()));
-            self.newest_lent = self.newest_lent.max(place);
+            self.newest_lent = self.newest_lent.max(origin.place());
             self.lent.push_back(Lent {
                 number: self.next,
-                place,
+                origin,
                 batch,
             });
             self.next += 1;
@@ -378,22 +355,24 @@ impl Inner {
     }
 
     /// The next one to give: from memory only while the disk isn't used.
-    fn unlent(&mut self, now: Instant) -> Option<(Option<Place>, Batch)> {
+    fn unlent(&mut self, now: Instant) -> Option<(Origin, Batch)> {
         if let Some((place, batch)) = self.ready.pop_front() {
-            return Some((Some(place), batch));
+            return Some((Origin::Disk(place), batch));
         }
         if self.is_usable(now) {
             return None;
         }
-        Some((None, self.waiting.remove(self.writing)?))
+        let (put, batch) = self.waiting.remove(self.writing)?;
+        Some((Origin::Memory(put), batch))
     }
 
     fn sent(&mut self, number: u64) {
         while self.lent.front().is_some_and(|lent| lent.number <= number) {
             let lent = self.lent.pop_front();
-            if let Some((place, batch)) = lent.and_then(|lent| Some((lent.place?, lent.batch))) {
+            let on_disk = lent.and_then(|lent| Some((lent.origin.place()?, lent.batch)));
+            if let Some((place, batch)) = on_disk {
                 self.newest_sent = self.newest_sent.max(Some(place));
-                self.sent = self.newest_sent;
+                self.sent = self.newest_sent.map(|place| (place, self.put));
                 self.stats.records = self.stats.records.saturating_sub(1);
                 self.stats.readings = self.stats.readings.saturating_sub(batch.len());
             }
@@ -403,40 +382,47 @@ impl Inner {
     /// What was given and is in memory alone is older than what waits.
     fn close(&mut self) {
         let lent = std::mem::take(&mut self.lent);
-        let in_memory = lent.into_iter().filter(|lent| lent.place.is_none());
+        let in_memory = lent
+            .into_iter()
+            .filter_map(|lent| Some((lent.origin.put()?, lent.batch)));
         for (at, lent) in (self.writing..).zip(in_memory) {
-            self.waiting.insert(at, lent.batch);
+            self.waiting.insert(at, lent);
         }
         self.is_closed = true;
     }
 
     fn has_work(&self, may_write: bool, has_unread: bool) -> bool {
         let is_wanted = has_unread && self.ready.len() <= READY_MAX / 2;
-        (may_write && !self.waiting.is_empty()) || self.sent.is_some() || is_wanted
+        (may_write && !self.waiting.is_empty()) || self.done_with().is_some() || is_wanted
     }
 
     fn begin(&mut self, may_write: bool, now: Instant) -> Work {
         let most = if may_write { GROUP_ROUNDS_MAX } else { 0 };
-        let group: Vec<Batch> = self.waiting.iter().take(most).cloned().collect();
+        let group = self.waiting.iter().take(most);
+        let group: Vec<Batch> = group.map(|(_, batch)| batch.clone()).collect();
+        let sent = self.done_with();
+        if sent.is_some() {
+            self.sent = None;
+        }
         self.writing = group.len();
         self.busy_since = Some(now);
         Work {
             group,
-            sent: self.sent.take(),
+            sent,
             wanted: READY_MAX.saturating_sub(self.ready.len()),
             is_closed: self.is_closed,
         }
     }
 
     /// Returns whether it was told that the worker hung.
-    fn done(&mut self, done: Done) -> bool {
+    fn done(&mut self, done: Done, now: Instant) -> bool {
         self.waiting.drain(..done.safe.min(self.writing));
         self.writing = 0;
         self.busy_since = None;
         self.has_failed = done.has_failed;
         if done.is_anew {
             self.ready.clear();
-            self.sent = self.newest_sent;
+            self.sent = self.newest_sent.map(|place| (place, self.put));
         }
         // Where the disk was opened anew, what was given before is read once more.
         let is_new = |stored: &Stored| Some(stored.end) > self.newest_lent;
@@ -445,10 +431,26 @@ impl Inner {
             .map(|stored| (stored.end, Batch::from(stored.readings)))
             .collect();
         self.ready.extend(read);
-        if let Some(stats) = done.stats {
+        if let Some((stats, at)) = done.stats {
             self.stats = stats;
+            self.looked = Some((now, at));
         }
         std::mem::take(&mut self.hang_is_told)
+    }
+
+    fn view(&self, now: Instant) -> SpoolView {
+        let age = |(then, at): (Instant, UtcTime)| {
+            let before = at.seconds_since(self.stats.oldest?).max(0.0);
+            let since = now.saturating_duration_since(then);
+            Some(Duration::from_secs_f64(before) + since)
+        };
+        SpoolView {
+            bytes: self.stats.bytes,
+            readings: self.stats.readings,
+            oldest: self.looked.and_then(age),
+            waiting: self.in_memory(),
+            works: self.is_usable(now),
+        }
     }
 
     fn is_hung(&self, now: Instant) -> bool {

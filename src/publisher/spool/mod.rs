@@ -5,6 +5,7 @@
 //! [`worker`] writes what waits, and reads back what is to be sent; [`store`] is the queue; [`record`],
 //! [`body`] and [`crc`] are its bytes; [`disk`] its folder. What is accepted was synced.
 
+mod backlog;
 pub mod body;
 pub mod crc;
 pub mod disk;
@@ -12,3 +13,5 @@ pub mod hand;
 pub mod record;
 pub mod store;
 pub mod worker;
+
+pub use backlog::Spooled;

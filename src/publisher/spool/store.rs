@@ -502,7 +502,10 @@ impl<F: Folder> Store<F> {
 
     /// Deletes the segments of which everything has been sent.
     fn settle(&mut self) {
-        if self.segment_at_cursor().is_some_and(|end| self.cursor.offset >= end) {
+        if self
+            .segment_at_cursor()
+            .is_some_and(|end| self.cursor.offset >= end)
+        {
             self.to_next_segment();
         }
         let done = self.done();

@@ -5,9 +5,10 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::body::{self, Body};
-use super::hand::{Blocked, Done, Loss, Spool, Told, Work};
+use super::hand::{Blocked, Done, Spool, Work};
 use super::store::{Folder, Limits, Losses, Store};
 use crate::clock;
+use crate::events::{SpoolLoss, Spooling};
 use crate::model::UtcTime;
 use crate::publisher::queue::Batch;
 
@@ -43,14 +44,14 @@ pub fn work<F: Folder>(spool: &Spool, limits: Limits, open: impl Fn() -> io::Res
             Ok(()) if blocked != Blocked::Nothing && now < until => {}
             Ok(()) => {
                 if blocked != Blocked::Nothing {
-                    spool.tell(Told::Works);
+                    spool.tell(Spooling::Works);
                 }
                 (blocked, pause) = (Blocked::Nothing, PAUSE_FIRST);
                 until = now + LOOK_PERIOD;
             }
             Err(error) => {
                 if blocked == Blocked::Nothing {
-                    spool.tell(Told::Failed(error.to_string()));
+                    spool.tell(Spooling::Failed(error.to_string()));
                 }
                 blocked = worker.doubt(&error);
                 until = now + pause;
@@ -65,7 +66,7 @@ pub fn work<F: Folder>(spool: &Spool, limits: Limits, open: impl Fn() -> io::Res
     }
     let lost = spool.give_up();
     if lost > 0 {
-        spool.tell(Told::Dropped(Loss::Disk, lost));
+        spool.tell(Spooling::Lost(SpoolLoss::Disk, lost));
     }
 }
 
@@ -103,15 +104,15 @@ impl<F: Folder, O: Fn() -> io::Result<F>> Worker<F, O> {
             damaged,
         } = store.losses();
         for (loss, readings) in [
-            (Loss::Full, full),
-            (Loss::TooOld, too_old),
-            (Loss::Damaged, damaged),
+            (SpoolLoss::Full, full),
+            (SpoolLoss::TooOld, too_old),
+            (SpoolLoss::Damaged, damaged),
         ] {
             if readings > 0 {
-                spool.tell(Told::Dropped(loss, readings));
+                spool.tell(Spooling::Lost(loss, readings));
             }
         }
-        done.stats = Some(store.stats());
+        done.stats = Some((store.stats(), now));
         written.and(read).and(sent)
     }
 
@@ -179,10 +180,10 @@ impl Portion {
         }
         done.safe += self.rounds;
         if self.readings > 0 {
-            spool.tell(Told::Written(self.readings));
+            spool.tell(Spooling::Written(self.readings));
         }
         if self.too_large > 0 {
-            spool.tell(Told::Dropped(Loss::TooLarge, self.too_large));
+            spool.tell(Spooling::Lost(SpoolLoss::TooLarge, self.too_large));
         }
         Ok(())
     }
