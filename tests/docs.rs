@@ -15,7 +15,7 @@ use ceilometer_ha::config::options::{Effect, Kind, OPTIONS, OptionSpec, Reload};
 use ceilometer_ha::config::{self, ConfigText, Purpose};
 use ceilometer_ha::events::{
     AgentEvents, CollectorEvents, ConfigEvents, Counts, Delivery, Expired, LibvirtCounts, Outcome,
-    ProbeResult, Probes, Stored, Undeliverable, Usage, makes_unready,
+    ProbeResult, Probes, SpoolLoss, SpoolView, Stored, Undeliverable, Usage, makes_unready,
 };
 use ceilometer_ha::model::{
     FailReason, GatewayStatus, INSTANCE_STATES, Metadata, Meter, Sample, UtcTime, Volume, meters,
@@ -234,6 +234,12 @@ fn all_of_the_agents() -> String {
     events.published("udp://c:1", &outcome, now);
     events.publisher_dropped("udp://c:1", 1, now);
     events.expect_notifier(AWAY, || Some(1), now);
+    events.expect_spool(AWAY, |_| {
+        Some(SpoolView {
+            oldest: Some(Duration::ZERO),
+            ..SpoolView::default()
+        })
+    });
     events.names_looked_up(1, 1);
     events.state_saved(Path::new("agent.json"), &Ok(()), now);
     events.no_state(Path::new("agent.json"), &io::Error::other("x"), now);
@@ -461,6 +467,11 @@ fn closed_lists() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
             "publisher_undelivered_total",
             "reason",
             Undeliverable::ALL.map(Undeliverable::as_str).to_vec(),
+        ),
+        (
+            "publisher_spool_lost_readings_total",
+            "reason",
+            SpoolLoss::ALL.map(SpoolLoss::as_str).to_vec(),
         ),
         ("name_lookups_total", "result", vec!["done", "failed"]),
         ("state_saves_total", "result", vec!["done", "failed"]),
