@@ -16,7 +16,8 @@ use ceilometer_ha::config::options::{Effect, Kind, OPTIONS, OptionSpec, Reload};
 use ceilometer_ha::config::{self, ConfigText, Purpose};
 use ceilometer_ha::events::{
     AgentEvents, CollectorEvents, ConfigEvents, ConsumerEvents, Counts, Delivery, Expired,
-    LibvirtCounts, Outcome, ProbeResult, Probes, Stored, Undeliverable, Usage, makes_unready,
+    LibvirtCounts, Outcome, ProbeResult, Probes, SpoolLoss, SpoolView, Stored, Undeliverable, Usage,
+    makes_unready,
 };
 use ceilometer_ha::model::{
     FailReason, GatewayStatus, INSTANCE_STATES, Metadata, Meter, Sample, UtcTime, Volume, meters,
@@ -235,6 +236,12 @@ fn all_of_the_agents() -> String {
     events.published("udp://c:1", &outcome, now);
     events.publisher_dropped("udp://c:1", 1, now);
     events.expect_notifier(AWAY, || Some(1), now);
+    events.expect_spool(AWAY, |_| {
+        Some(SpoolView {
+            oldest: Some(Duration::ZERO),
+            ..SpoolView::default()
+        })
+    });
     events.names_looked_up(1, 1);
     events.state_saved(Path::new("agent.json"), &Ok(()), now);
     events.no_state(Path::new("agent.json"), &io::Error::other("x"), now);
@@ -477,6 +484,11 @@ fn closed_lists() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
             "reason",
             Undeliverable::ALL.map(Undeliverable::as_str).to_vec(),
         ),
+        (
+            "publisher_spool_lost_readings_total",
+            "reason",
+            SpoolLoss::ALL.map(SpoolLoss::as_str).to_vec(),
+        ),
         ("name_lookups_total", "result", vec!["done", "failed"]),
         ("state_saves_total", "result", vec!["done", "failed"]),
         ("messages_total", "verdict", verdicts),
@@ -530,7 +542,10 @@ fn metrics_are_those_of_the_daemons() {
     assert_eq!(log, same);
     let names = |metrics: &BTreeMap<String, _>| metrics.keys().cloned().collect::<BTreeSet<_>>();
     for (shown, files) in [
-        (&agent, ["process.rs", "agent.rs", "readings.rs"].as_slice()),
+        (
+            &agent,
+            ["process.rs", "agent.rs", "brokers.rs", "readings.rs"].as_slice(),
+        ),
         (
             &collector,
             ["process.rs", "collector.rs", "consumer.rs"].as_slice(),

@@ -175,3 +175,8 @@ fn no_list_of_hosts_is_too_strange() {
 fn no_reply_is_too_strange() {
     check_damaged("replies");
 }
+
+#[test]
+fn no_spool_is_too_strange() {
+    check_damaged("spool");
+}

@@ -117,6 +117,7 @@ fn settings(picker: &mut Picker, running: &Settings, loaded: Settings) -> Settin
         telemetry_secret,
         broker,
         topic,
+        spool_bytes,
     } = loaded;
     let of_refresh = [
         (DEFAULT, "refresh_pipeline_cfg"),
@@ -166,6 +167,12 @@ fn settings(picker: &mut Picker, running: &Settings, loaded: Settings) -> Settin
             "metering_topic",
             &running.topic,
             topic,
+        ),
+        spool_bytes: picker.one(
+            "publisher_notifier",
+            "spool_max_mb",
+            &running.spool_bytes,
+            spool_bytes,
         ),
     }
 }

@@ -244,6 +244,10 @@ const COUNT: Kind = Kind::Int {
 /// The most deliveries that wait for an acknowledgement: each holds a body of 1 MB at most.
 const PREFETCH_MAX: i64 = 10_000;
 
+/// The largest spool of a publisher, in MiB. It has no more segments than are looked at in a moment when an
+/// agent starts; a greater `spool_max_mb` is refused.
+const SPOOL_MB_MAX: i64 = 1024;
+
 /// The columns that most options share.
 const PLAIN: OptionSpec = OptionSpec {
     group: DEFAULT,
@@ -879,6 +883,20 @@ pub static OPTIONS: &[OptionSpec] = &[
         help: "The topic of notifier:// publishers whose URL names none, and of the collector. The \
                default is the HA pipeline's own, so that nothing in normal telemetry delays it; \
                metering is Ceilometer's.",
+        ..FIXED
+    },
+    OptionSpec {
+        group: "publisher_notifier",
+        name: "spool_max_mb",
+        kind: Kind::Int {
+            least: 0,
+            most: SPOOL_MB_MAX,
+        },
+        default: "64",
+        help: "The most that undelivered readings of each notifier:// publisher with policy=queue may take \
+               of the disk below state_path, in MiB; the oldest go first. They outlive the agent, for 23 \
+               hours at most. The default holds half a day of a node with twenty instances. 0: none, only \
+               what is in memory is kept.",
         ..FIXED
     },
     // ---------------------------------------------------------------- [oslo_messaging_rabbit]

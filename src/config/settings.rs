@@ -94,6 +94,8 @@ pub struct Settings {
     pub broker: BrokerSettings,
     /// The topic of a notifier:// publisher whose URL names none.
     pub topic: String,
+    /// The most that the spool of a notifier:// publisher may hold, in bytes; 0 for no spool.
+    pub spool_bytes: u64,
 }
 
 /// A set of pollsters.
@@ -364,7 +366,13 @@ pub(super) fn build(values: &mut Values<'_>, host_name: &str) -> Result<Settings
         telemetry_secret: telemetry_secret(values)?,
         broker: broker::build(values)?,
         topic: values.text("publisher_notifier", "metering_topic")?,
+        spool_bytes: spool_bytes(values)?,
     })
+}
+
+fn spool_bytes(values: &Values<'_>) -> Result<u64, Mismatch> {
+    let mebibytes: u64 = narrow(values, "publisher_notifier", "spool_max_mb")?;
+    Ok(mebibytes << 20)
 }
 
 fn optional(text: String) -> Option<String> {

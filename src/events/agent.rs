@@ -15,7 +15,8 @@ use super::limit::RateLimit;
 use super::metrics::Metrics;
 use super::process::ProcessMetrics;
 use super::readings::{ReadingMetrics, Shown};
-use super::{Counts, Delivery, LibvirtCounts, Outcome, ProbeResult, Usage};
+use super::spools::SpoolMetrics;
+use super::{Counts, Delivery, LibvirtCounts, Outcome, ProbeResult, SpoolView, Spooling, Usage};
 use crate::model::{FailReason, Sample, Volume, meters};
 
 const ROUND_SECONDS: &[f64] = &[0.001, 0.01, 0.1, 0.3, 0.5, 0.8, 1.0, 2.0, 5.0, 30.0];
@@ -57,6 +58,7 @@ pub struct AgentEvents {
     queued: IntGaugeVec,
     sent_age: GaugeVec,
     brokers: BrokerMetrics,
+    spools: SpoolMetrics,
     lookups: IntCounterVec,
     saves: IntCounterVec,
     epoch: IntGauge,
@@ -129,6 +131,7 @@ impl AgentEvents {
             queued: metrics.gauges("publisher_queued_rounds", "Rounds that wait for a publisher now, of 1,024 that may", &["publisher"])?,
             sent_age: metrics.real_gauges("publisher_sent_age_seconds", "How long ago a publisher last sent something, or it started if it never has", &["publisher"])?,
             brokers: BrokerMetrics::new(&metrics)?,
+            spools: SpoolMetrics::new(&metrics)?,
             lookups: metrics.counters("name_lookups_total", "Look-ups of gateways' names", &["result"])?,
             saves: metrics.counters("state_saves_total", "Attempts to save what is remembered of gateways in agent.json", &["result"])?,
             epoch: metrics.gauge("epoch", "The agent's epoch: grows with every start")?,
@@ -162,6 +165,7 @@ impl AgentEvents {
                     .set(age.as_secs_f64());
             }
         }
+        self.spools.look(now);
         for (path, depths) in lock(&self.queues).iter() {
             let waiting = depths.iter().filter_map(|depth| depth()).sum();
             self.queued.with_label_values(&[path]).set(whole(waiting));
@@ -212,6 +216,20 @@ impl AgentEvents {
         self.brokers.expect(path);
         self.expect(path, depth);
         lock(&self.readiness).expect_notifier(path, now);
+    }
+
+    /// A notifier has a spool, which looks like this.
+    pub fn expect_spool(
+        &self,
+        path: &str,
+        look: impl Fn(Instant) -> Option<SpoolView> + Send + Sync + 'static,
+    ) {
+        self.spools.expect(path, look);
+    }
+
+    /// A publisher's spool has something to tell.
+    pub fn spooling(&self, publisher: &str, told: &Spooling, now: Instant) {
+        self.spools.tell(publisher, told, now);
     }
 
     fn expect(&self, path: &str, depth: impl Fn() -> Option<usize> + Send + Sync + 'static) {
@@ -377,6 +395,7 @@ impl AgentEvents {
         self.metrics.forget(&[("publisher", publisher)]);
         lock(&self.publish_errors).forget(|(of, _)| of == publisher);
         self.brokers.forget(publisher);
+        self.spools.forget(publisher);
         tracing::info!(publisher, "publisher ended");
     }
 

@@ -48,6 +48,10 @@ mod outcome;
 mod process;
 #[cfg(feature = "agent")]
 mod readings;
+#[cfg(feature = "agent")]
+mod spool;
+#[cfg(feature = "agent")]
+mod spools;
 
 #[cfg(feature = "agent")]
 pub use agent::AgentEvents;
@@ -77,6 +81,8 @@ pub use operator::{host_forgotten, quarantine_purged};
 pub use outcome::Outcome;
 #[cfg(any(feature = "agent", feature = "collector"))]
 pub use process::Usage;
+#[cfg(feature = "agent")]
+pub use spool::{SpoolLoss, SpoolView, Spooling};
 
 /// What all our metrics begin with.
 #[cfg(any(feature = "agent", feature = "collector", feature = "decider"))]

@@ -3,6 +3,7 @@
 
 pub mod notifier;
 pub mod queue;
+pub mod spool;
 pub mod udp;
 
 pub use crate::events::Outcome;

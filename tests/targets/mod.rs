@@ -16,6 +16,7 @@
 mod files;
 mod readings;
 mod replies;
+mod spool;
 
 /// A name, which is also that of the folder with its inputs, and what is done with the bytes.
 pub struct Target {
@@ -58,6 +59,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "replies",
         run: replies::replies,
+    },
+    Target {
+        name: "spool",
+        run: spool::spool,
     },
 ];
 

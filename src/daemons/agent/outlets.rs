@@ -2,18 +2,25 @@
 //! when nobody can put anything into it any more; its thread sends what is left and ends.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use super::super::workers::Workers;
 use super::super::{DaemonError, Stop};
 use crate::clock;
 use crate::config::{BrokerSettings, Settings};
-use crate::events::{AgentEvents, Delivery};
+use crate::events::{AgentEvents, Delivery, Spooling};
 use crate::model::Shared;
-use crate::pipeline::{Pipeline, Publisher};
+use crate::pipeline::{NotifierTarget, Pipeline, Policy, Publisher};
 use crate::publisher::Publish;
+use crate::publisher::notifier::undelivered::Backlog;
 use crate::publisher::notifier::{self, NotifierPublisher};
 use crate::publisher::queue::{Batch, Queue};
+use crate::publisher::spool::disk::{DiskFolder, folder_of};
+use crate::publisher::spool::hand::Spool;
+use crate::publisher::spool::store::Limits;
+use crate::publisher::spool::{Spooled, worker};
 use crate::publisher::udp::UdpPublisher;
 use crate::wire::Signing;
 
@@ -56,6 +63,8 @@ pub(super) struct Publishers {
     pub(super) workers: Workers,
     host: String,
     broker: Arc<BrokerSettings>,
+    state_path: PathBuf,
+    spool_bytes: u64,
     signing: Shared<Signing>,
     events: Arc<AgentEvents>,
     stop: Stop,
@@ -73,6 +82,8 @@ impl Publishers {
             workers: Workers::default(),
             host: settings.host.clone(),
             broker: Arc::new(settings.broker.clone()),
+            state_path: settings.state_path.clone(),
+            spool_bytes: settings.spool_bytes,
             signing,
             events,
             stop,
@@ -106,8 +117,14 @@ impl Publishers {
         // From here on the queue is closed, whatever fails.
         let way = Arc::new(Way(Arc::clone(&queue)));
         self.expect(publisher, &queue);
-        let work = self.work(publisher, queue);
         let gone = self.gone(&path);
+        let work = match self.work(publisher, queue) {
+            Ok(work) => work,
+            Err(error) => {
+                gone();
+                return Err(error);
+            }
+        };
         let leaving = gone.clone();
         let started = self.workers.spawn(format!("publish {path}"), move || {
             work();
@@ -146,9 +163,13 @@ impl Publishers {
     }
 
     /// What the publisher's thread does until its queue is closed.
-    fn work(&self, publisher: &Publisher, queue: Arc<Queue>) -> Box<dyn FnOnce() + Send> {
+    fn work(
+        &self,
+        publisher: &Publisher,
+        queue: Arc<Queue>,
+    ) -> Result<Box<dyn FnOnce() + Send>, DaemonError> {
         let events = Arc::clone(&self.events);
-        match publisher {
+        Ok(match publisher {
             Publisher::Udp(to) => {
                 let publisher = UdpPublisher::new(&to.host, to.port, &to.path, &self.signing);
                 Box::new(move || publish_loop(Box::new(publisher), &queue, &events))
@@ -156,17 +177,51 @@ impl Publishers {
             Publisher::Notifier(target) => {
                 let path = target.path.clone();
                 let tell = move |told: &Delivery<'_>| events.delivery(&path, told, clock::now());
+                let (backlog, spooling) = self.backlog(target)?;
                 let publisher = NotifierPublisher::new(
                     target,
                     &self.host,
                     (&self.broker, &self.signing),
-                    notifier::in_memory(target.policy),
+                    backlog,
                     queue,
                     Box::new(tell),
                 );
-                Box::new(move || publisher.run())
+                Box::new(move || {
+                    publisher.run();
+                    // It ends once what waits is on the disk. What is left of it then is a panic's.
+                    drop(spooling.map(JoinHandle::join));
+                })
             }
+        })
+    }
+
+    /// Where a notifier's rounds wait that couldn't be delivered; with the thread that writes them to a disk,
+    /// if one does.
+    fn backlog(
+        &self,
+        target: &NotifierTarget,
+    ) -> Result<(Box<dyn Backlog>, Option<JoinHandle<()>>), DaemonError> {
+        let Policy::Queue(rounds) = target.policy else {
+            return Ok((notifier::in_memory(target.policy), None));
+        };
+        if self.spool_bytes == 0 {
+            return Ok((notifier::in_memory(target.policy), None));
         }
+        let (events, path) = (Arc::clone(&self.events), target.path.clone());
+        let tell = move |told: Spooling| events.spooling(&path, &told, clock::now());
+        let spool = Arc::new(Spool::new(rounds, Box::new(tell)));
+        let seen = Arc::downgrade(&spool);
+        self.events.expect_spool(&target.path, move |now| {
+            seen.upgrade().map(|spool| spool.view(now))
+        });
+        let folder = folder_of(&self.state_path, &target.path);
+        let limits = Limits::of_bytes(self.spool_bytes);
+        let served = Arc::clone(&spool);
+        let spooling = std::thread::Builder::new()
+            .name("spool".into())
+            .spawn(move || worker::work(&served, limits, || DiskFolder::open(&folder)))
+            .map_err(|error| DaemonError::failed("starting the thread spool", error))?;
+        Ok((Box::new(Spooled::new(spool)), Some(spooling)))
     }
 }
 

@@ -244,7 +244,8 @@ impl NotifierPublisher {
 
     /// Whether, told to end, it has no round left or no time.
     fn is_over(&self) -> bool {
-        let has_nothing = self.queue.is_empty() && self.backlog.is_empty();
+        let has_nothing =
+            self.queue.is_empty() && (self.backlog.is_empty() || self.backlog.is_kept());
         self.closed.is_some() && (has_nothing || !self.has_time())
     }
 

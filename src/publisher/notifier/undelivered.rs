@@ -44,6 +44,11 @@ pub trait Backlog: Send {
         self.len() == 0
     }
 
+    /// Whether what waits outlives the publisher, so that its end needs to wait for none of it.
+    fn is_kept(&self) -> bool {
+        false
+    }
+
     /// Nobody will come for what waits. Returns how many readings are lost by that.
     fn close(&mut self) -> usize;
 }
