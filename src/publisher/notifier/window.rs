@@ -92,17 +92,14 @@ where
     }
 
     /// Waits for the next answer; for ever if none is to come.
-    pub(super) async fn answered(&mut self) -> Result<(), E> {
+    pub(super) fn answered(&mut self) -> impl Future<Output = Result<(), E>> {
         poll_fn(|context| {
             let open = self.messages.iter_mut().find(|sent| sent.is_ack.is_none());
             match open {
-                Some(sent) => sent
-                    .poll(&mut self.returned, context)
-                    .map(|it| it.map(drop)),
+                Some(sent) => sent.poll(&mut self.returned, context),
                 None => Poll::Pending,
             }
         })
-        .await
     }
 
     /// The messages, in order, of which it is certain what became of them.
@@ -191,84 +188,111 @@ mod tests {
     use super::*;
     use crate::clock;
 
-    /// A message's answer as a broker and lapin between them make it.
-    #[derive(Clone, Default)]
-    struct Promise(Rc<RefCell<Option<Answer>>>);
+    /// A broker and lapin between them, at work while we look: every look at an answer lets them do their
+    /// next step first.
+    #[derive(Default)]
+    struct Broker {
+        steps: VecDeque<Step>,
+        fates: Vec<Verdict>,
+        /// How many messages were looked at by the broker: of those, what should come back has.
+        routed: usize,
+        /// Those of them without an answer.
+        open: Vec<usize>,
+        /// What came back and hangs on no answer yet.
+        waiting: VecDeque<Vec<u8>>,
+        answers: Vec<Option<Answer>>,
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Nothing,
+        /// Routes so many messages more.
+        Route(usize),
+        /// Answers those with an open one's rank, in this order.
+        Answer(usize),
+    }
+
+    impl Broker {
+        fn work(&mut self) {
+            let step = self.steps.pop_front();
+            match step.unwrap_or(if self.open.is_empty() {
+                Step::Route(1)
+            } else {
+                Step::Answer(0)
+            }) {
+                Step::Nothing => {}
+                Step::Route(count) => {
+                    let until = (self.routed + count).min(self.fates.len());
+                    for at in self.routed..until {
+                        self.open.push(at);
+                        if self.fates[at] == Verdict::NoRoute {
+                            self.waiting.push_back(body(at));
+                        }
+                    }
+                    self.routed = until;
+                }
+                Step::Answer(_) if self.open.is_empty() => {}
+                Step::Answer(rank) => {
+                    let at = self.open.remove(rank % self.open.len());
+                    self.answers[at] = Some(Answer {
+                        is_ack: self.fates[at] != Verdict::Refused,
+                        returned: self.waiting.pop_front(),
+                    });
+                }
+            }
+        }
+    }
+
+    fn body(at: usize) -> Vec<u8> {
+        format!("body {at}").into_bytes()
+    }
+
+    struct Promise(Rc<RefCell<Broker>>, usize);
 
     impl Future for Promise {
         type Output = Result<Answer, ()>;
 
         fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-            match self.0.borrow_mut().take() {
-                Some(answer) => Poll::Ready(Ok(answer)),
-                None => Poll::Pending,
-            }
+            let mut broker = self.0.borrow_mut();
+            broker.work();
+            broker.answers[self.1]
+                .take()
+                .map_or(Poll::Pending, |answer| Poll::Ready(Ok(answer)))
         }
-    }
-
-    /// What a broker does next.
-    #[derive(Debug, Clone)]
-    enum Step {
-        /// Gives back what it should of the first so many that have no answer.
-        Return(usize),
-        /// Confirms the open message of this rank, of those whose return was sent.
-        Answer(usize),
-        Settle,
     }
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
-            (1usize..6).prop_map(Step::Return),
-            (0usize..6).prop_map(Step::Answer),
-            Just(Step::Settle),
+            2 => Just(Step::Nothing),
+            1 => (1usize..6).prop_map(Step::Route),
+            3 => (0usize..6).prop_map(Step::Answer),
         ]
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
         fn in_whatever_order_answers_come_nothing_that_came_back_counts_as_confirmed(
             fates in prop::collection::vec(prop_oneof![
-                3 => Just(Verdict::Confirmed),
+                4 => Just(Verdict::Confirmed),
                 1 => Just(Verdict::Refused),
                 1 => Just(Verdict::NoRoute),
             ], 1..12),
             steps in prop::collection::vec(step(), 0..60),
         ) {
+            let broker = Rc::new(RefCell::new(Broker {
+                steps: steps.into(),
+                fates: fates.clone(),
+                answers: vec![None; fates.len()],
+                ..Broker::default()
+            }));
             let mut window = Window::new();
-            let promises: Vec<Promise> = fates.iter().map(|_| Promise::default()).collect();
-            for (at, promise) in promises.iter().enumerate() {
-                let body = format!("body {at}").into_bytes();
-                window.push(at, body, promise.clone(), clock::now());
+            for at in 0..fates.len() {
+                window.push(at, body(at), Promise(Rc::clone(&broker), at), clock::now());
             }
-            // What came back and hangs on no answer yet; the messages that may be answered.
-            let mut waiting: VecDeque<Vec<u8>> = VecDeque::new();
-            let (mut open, mut sent_back): (Vec<usize>, usize) = (Vec::new(), 0);
             let mut settled = Vec::new();
-            let finish = [Step::Return(99)].into_iter()
-                .chain(std::iter::repeat_n(Step::Answer(0), 12))
-                .chain([Step::Settle]);
-            for step in steps.into_iter().chain(finish) {
-                match step {
-                    Step::Return(count) => {
-                        let until = (sent_back + count).min(fates.len());
-                        for at in sent_back..until {
-                            open.push(at);
-                            if fates[at] == Verdict::NoRoute {
-                                waiting.push_back(format!("body {at}").into_bytes());
-                            }
-                        }
-                        sent_back = until;
-                    }
-                    Step::Answer(rank) if !open.is_empty() => {
-                        let at = open.remove(rank % open.len());
-                        *promises[at].0.borrow_mut() = Some(Answer {
-                            is_ack: fates[at] != Verdict::Refused,
-                            returned: waiting.pop_front(),
-                        });
-                    }
-                    Step::Answer(_) => {}
-                    Step::Settle => settled.extend(window.settle().unwrap()),
-                }
+            for _ in 0..200 {
+                settled.extend(window.settle().unwrap());
             }
             let expected: Vec<(usize, Verdict)> = fates.into_iter().enumerate().collect();
             prop_assert_eq!(settled, expected);
