@@ -529,7 +529,10 @@ fn metrics_are_those_of_the_daemons() {
     assert_eq!(log, same);
     let names = |metrics: &BTreeMap<String, _>| metrics.keys().cloned().collect::<BTreeSet<_>>();
     for (shown, files) in [
-        (&agent, ["process.rs", "agent.rs", "readings.rs"].as_slice()),
+        (
+            &agent,
+            ["process.rs", "agent.rs", "brokers.rs", "readings.rs"].as_slice(),
+        ),
         (&collector, ["process.rs", "collector.rs"].as_slice()),
         (&config, ["config.rs"].as_slice()),
     ] {
