@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::model::Identity;
+
 /// One thing worth telling.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Spooling {
@@ -11,6 +13,13 @@ pub enum Spooling {
     Failed(String),
     /// So many readings were accepted: they are on the disk.
     Written(usize),
+    /// Which ones.
+    Accepted {
+        /// The first of them.
+        first: Identity,
+        /// The last of them; what is between was numbered between.
+        last: Identity,
+    },
     /// So many readings are lost.
     Lost(SpoolLoss, usize),
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec};
 
+use super::brokers::accepted;
 use super::limit::RateLimit;
 use super::metrics::{Metrics, show};
 use super::{SpoolLoss, SpoolView, Spooling};
@@ -116,6 +117,7 @@ impl SpoolMetrics {
                     .with_label_values(&[publisher])
                     .inc_by(count(*readings));
             }
+            Spooling::Accepted { first, last } => accepted(publisher, first, last),
             Spooling::Lost(loss, readings) => {
                 let reason = loss.as_str();
                 self.lost

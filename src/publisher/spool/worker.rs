@@ -142,6 +142,25 @@ fn write<F: Folder>(
     spool: &Spool,
     done: &mut Done,
 ) -> io::Result<()> {
+    let safe_before = done.safe;
+    let written = write_portions(store, group, now, spool, done);
+    let safe = done.safe.saturating_sub(safe_before);
+    for batch in group.iter().take(safe) {
+        if let (Some(first), Some(last)) = (batch.first(), batch.last()) {
+            let (first, last) = (first.identity.clone(), last.identity.clone());
+            spool.tell(Spooling::Accepted { first, last });
+        }
+    }
+    written
+}
+
+fn write_portions<F: Folder>(
+    store: &mut Store<F>,
+    group: &[Batch],
+    now: UtcTime,
+    spool: &Spool,
+    done: &mut Done,
+) -> io::Result<()> {
     let mut portion = Portion::default();
     for batch in group {
         let (bodies, too_large) = body::bodies(batch);
