@@ -10,6 +10,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+/// Answers that are settled together: each time, every message that has none is looked at.
+const AT_ONCE: usize = 32;
+
 /// A broker's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Answer {
@@ -91,13 +94,27 @@ where
         });
     }
 
-    /// Waits for the next answer; for ever if none is to come.
+    /// Waits until it is worth settling: every message has its answer, or many of the first have. What is
+    /// answered meanwhile may be settled at any time.
     pub(super) fn answered(&mut self) -> impl Future<Output = Result<(), E>> {
         poll_fn(|context| {
-            let open = self.messages.iter_mut().find(|sent| sent.is_ack.is_none());
-            match open {
-                Some(sent) => sent.poll(&mut self.returned, context),
-                None => Poll::Pending,
+            let mut answered = 0;
+            for sent in &mut self.messages {
+                if sent.is_ack.is_none() {
+                    match sent.poll(&mut self.returned, context) {
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                        Poll::Pending => break,
+                    }
+                }
+                answered += 1;
+            }
+            let all = self.messages.len();
+            let is_worth = answered == all || (answered >= AT_ONCE && !self.is_clearing());
+            if is_worth && answered > 0 {
+                Poll::Ready(Ok(()))
+            } else {
+                Poll::Pending
             }
         })
     }
