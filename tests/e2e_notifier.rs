@@ -343,7 +343,8 @@ fn a_broker_that_hangs_is_given_up_and_gets_all_when_it_goes_on() {
     let (told, _) = publishing.end();
     assert_complete(&consume(&server.url()), last);
     assert_eq!(told.lost, 0, "{told:?}");
-    assert!(left <= 2, "{left} threads more than with a connection");
+    // One may be at the next attempt.
+    assert!(left <= 1, "{left} threads more than with a connection");
 }
 
 /// The threads of this process, the tests beside this one with them where they share it.
@@ -605,7 +606,7 @@ fn a_broker_that_hangs_delays_no_round_no_udp_and_no_end_and_is_told() {
 
 #[test]
 fn a_notifier_comes_goes_and_changes_its_policy_with_a_reload() {
-    let (site, server) = (Site::new(), Server::start());
+    let (site, mut server) = (Site::new(), Server::start());
     let _collector = site.collector();
     let config = agent_files(&site, &server, &[&site.url()]);
     let agent = start_agent(&site, &config);
@@ -633,11 +634,34 @@ fn a_notifier_comes_goes_and_changes_its_policy_with_a_reload() {
         })
     };
     let sent = more(0);
+    let scrape = site.scrape(Daemon::Agent);
+    let of_path = |line: &&str| line.contains(PATH) && !line.contains("spool");
+    let series = scrape.lines().filter(of_path).count();
+    assert_eq!(series, 15, "docs/metrics.md has it");
     reload(
         &[&site.url(), "notifier://?policy=drop"],
         "publisher notifier://?topic=metering_ha&policy=drop of sink ha_sink is new",
     );
     more(sent + 4);
+    let sequence: Vec<u64> = consume(&server.url())
+        .iter()
+        .flat_map(|got| got.seqs.clone())
+        .collect();
+    let all: BTreeSet<u64> = sequence.iter().copied().collect();
+    assert_eq!(all.len(), sequence.len(), "nothing twice");
+    // Each of the two pollsters changes between two of its own rounds: so much may be one's alone.
+    let (first, last) = (all.first().unwrap() + 4, all.last().unwrap() - 4);
+    let missing: Vec<u64> = (first..=last).filter(|seq| !all.contains(seq)).collect();
+    assert!(missing.is_empty(), "{missing:?} are missing in {all:?}");
+    server.stop_app();
+    let failed = format!("readings_published_total{{publisher=\"{PATH}\",result=\"failed\"}}");
+    wait_until("the new policy to keep nothing", || {
+        match site.metric(Daemon::Agent, &failed) {
+            0 => Err("nothing is lost yet".to_owned()),
+            _ => Ok(()),
+        }
+    });
+    server.start_app();
     assert!(!agent.log().contains("publisher ended"), "the path goes on");
     write_pipeline(&site, &[&site.url()]);
     agent.signal(Signal::SIGHUP);
@@ -649,15 +673,5 @@ fn a_notifier_comes_goes_and_changes_its_policy_with_a_reload() {
         0 => Ok(()),
         other => Err(format!("{other}")),
     });
-    let sequence: Vec<u64> = consume(&server.url())
-        .iter()
-        .flat_map(|got| got.seqs.clone())
-        .collect();
-    let all: BTreeSet<u64> = sequence.iter().copied().collect();
-    assert_eq!(all.len(), sequence.len(), "nothing twice");
-    // Each of the two pollsters changes between two of its own rounds: so much may be one's alone.
-    let (first, last) = (all.first().unwrap() + 4, all.last().unwrap() - 4);
-    let missing: Vec<u64> = (first..=last).filter(|seq| !all.contains(seq)).collect();
-    assert!(missing.is_empty(), "{missing:?} are missing in {all:?}");
     assert!(agent.terminate().success());
 }
