@@ -150,6 +150,7 @@ impl BrokerMetrics {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
 /// Says which readings nothing can lose any more, at the broker or on the disk. Whoever looks for a missing
 /// reading begins with this line.
 pub(super) fn accepted(publisher: &str, first: &Identity, last: &Identity) {
