@@ -52,7 +52,7 @@ impl CollectorReadiness {
     }
 
     /// A topic is to be consumed from now on.
-    pub(super) fn to_consume(&mut self, topic: &str, now: Instant) {
+    pub(super) fn expect_topic(&mut self, topic: &str, now: Instant) {
         let connecting = Unconsumed {
             since: now,
             why: "connecting".to_owned(),
@@ -155,7 +155,7 @@ mod tests {
     fn a_topic_that_is_not_consumed_is_told_once_and_shown_with_its_latest_reason() {
         let start = clock::now();
         let mut book = CollectorReadiness::default();
-        book.to_consume("t", start);
+        book.expect_topic("t", start);
         assert!(book.troubles(start).is_empty(), "connecting takes a moment");
         assert!(book.unconsumed("t", "refused", start + SECOND));
         assert!(!book.unconsumed("t", "no route", start + SECOND));

@@ -109,7 +109,7 @@ impl ConsumerEvents {
             topic: topic.to_owned(),
             collector: Arc::clone(collector),
         };
-        events.collector.ready(|book| book.to_consume(topic, now));
+        events.collector.ready(|book| book.expect_topic(topic, now));
         events
     }
 
