@@ -16,8 +16,8 @@ use ceilometer_ha::config::options::{Effect, Kind, OPTIONS, OptionSpec, Reload};
 use ceilometer_ha::config::{self, ConfigText, Purpose};
 use ceilometer_ha::events::{
     AgentEvents, CollectorEvents, ConfigEvents, ConsumerEvents, Counts, Delivery, Expired,
-    LibvirtCounts, Outcome, ProbeResult, Probes, SpoolLoss, SpoolView, Stored, Undeliverable, Usage,
-    makes_unready,
+    LibvirtCounts, Outcome, ProbeResult, Probes, SpoolLoss, SpoolView, Stored, Undeliverable,
+    Usage, makes_unready,
 };
 use ceilometer_ha::model::{
     FailReason, GatewayStatus, INSTANCE_STATES, Metadata, Meter, Sample, UtcTime, Volume, meters,
