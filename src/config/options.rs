@@ -896,8 +896,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         help: "The most that undelivered readings of each notifier:// publisher with policy=queue may take \
                of the disk below state_path, in MiB; the oldest go first. They outlive the agent, for 23 \
                hours at most. A reading takes some hundred bytes, so the default holds hours of a node. 0: \
-               none, only \
-               what is in memory is kept.",
+               none, only what is in memory is kept.",
         ..FIXED
     },
     // ---------------------------------------------------------------- [oslo_messaging_rabbit]
