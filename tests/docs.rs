@@ -544,7 +544,14 @@ fn metrics_are_those_of_the_daemons() {
     for (shown, files) in [
         (
             &agent,
-            ["process.rs", "agent.rs", "brokers.rs", "readings.rs"].as_slice(),
+            [
+                "process.rs",
+                "agent.rs",
+                "brokers.rs",
+                "spools.rs",
+                "readings.rs",
+            ]
+            .as_slice(),
         ),
         (
             &collector,

@@ -895,8 +895,8 @@ pub static OPTIONS: &[OptionSpec] = &[
         default: "64",
         help: "The most that undelivered readings of each notifier:// publisher with policy=queue may take \
                of the disk below state_path, in MiB; the oldest go first. They outlive the agent, for 23 \
-               hours at most. The default holds half a day of a node with twenty instances. 0: none, only \
-               what is in memory is kept.",
+               hours at most. A reading takes some hundred bytes, so the default holds hours of a node. 0: \
+               none, only what is in memory is kept.",
         ..FIXED
     },
     // ---------------------------------------------------------------- [oslo_messaging_rabbit]
