@@ -16,7 +16,7 @@ pub mod model;
 pub mod clock;
 pub mod config;
 pub mod events;
-#[cfg(feature = "agent")]
+#[cfg(feature = "publisher")]
 pub mod pipeline;
 #[cfg(feature = "storage")]
 pub mod query;
@@ -30,7 +30,7 @@ pub mod broker;
 pub mod collector;
 #[cfg(feature = "agent")]
 pub mod pollsters;
-#[cfg(feature = "agent")]
+#[cfg(feature = "publisher")]
 pub mod publisher;
 #[cfg(feature = "storage")]
 pub mod storage;

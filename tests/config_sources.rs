@@ -218,11 +218,20 @@ fn a_secret_that_is_set_twice_is_refused_wherever_it_is_set() {
     }
 }
 
+/// What the file of a secret holds, by its name.
+fn text_in(path: &Path) -> &'static [u8] {
+    match path.to_str() {
+        Some("/etc/ha/t") => b"rabbit://u:hunter2@h/v",
+        _ => b"sqlite:////x/hunter2hunter2",
+    }
+}
+
 #[test]
 fn a_program_that_has_no_use_for_a_secret_does_not_ask_for_it() {
     let files = [ConfigText {
         path: PathBuf::from(FILE),
-        text: "[publisher]\ntelemetry_secret_file = s\n[database]\nconnection_file = d\n"
+        text: "[DEFAULT]\ntransport_url_file = t\n[publisher]\ntelemetry_secret_file = s\n\
+               [database]\nconnection_file = d\n"
             .to_owned(),
     }];
     let inputs = Inputs {
@@ -232,10 +241,17 @@ fn a_program_that_has_no_use_for_a_secret_does_not_ask_for_it() {
         strict: false,
     };
     for (purpose, expected) in [
-        (Purpose::Agent, vec!["/etc/ha/s"]),
-        (Purpose::Collector, vec!["/etc/ha/s", "/etc/ha/d"]),
+        (Purpose::Agent, vec!["/etc/ha/t", "/etc/ha/s"]),
+        (
+            Purpose::Collector,
+            vec!["/etc/ha/t", "/etc/ha/s", "/etc/ha/d"],
+        ),
         (Purpose::Operator, vec!["/etc/ha/d"]),
-        (Purpose::Everything, vec!["/etc/ha/s", "/etc/ha/d"]),
+        (Purpose::Wire, vec!["/etc/ha/t", "/etc/ha/s"]),
+        (
+            Purpose::Everything,
+            vec!["/etc/ha/t", "/etc/ha/s", "/etc/ha/d"],
+        ),
     ] {
         let draft = Draft::read(purpose, &inputs).unwrap();
         let expected: Vec<PathBuf> = expected.into_iter().map(PathBuf::from).collect();
@@ -244,7 +260,7 @@ fn a_program_that_has_no_use_for_a_secret_does_not_ask_for_it() {
             .iter()
             .map(|path| SecretText {
                 path: path.clone(),
-                ..secret_text("", b"sqlite:////x/hunter2hunter2")
+                ..secret_text("", text_in(path))
             })
             .collect();
         let loaded = draft.check("n", &secrets).unwrap();

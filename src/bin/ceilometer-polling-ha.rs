@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use ceilometer_ha::daemons::{self, ConfigArgs, agent};
+use ceilometer_ha::daemons::agent::{self, OnceArgs};
+use ceilometer_ha::daemons::{self, ConfigArgs};
 use clap::Parser;
 
 /// Probes this node's storage gateways and publishes signed readings.
@@ -15,9 +16,14 @@ use clap::Parser;
 struct Args {
     #[command(flatten)]
     config: ConfigArgs,
+    #[command(flatten)]
+    once: OnceArgs,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    daemons::exit(agent::run(&args.config))
+    daemons::exit(match args.once.once {
+        true => agent::run_once(&args.config, &args.once),
+        false => agent::run(&args.config),
+    })
 }

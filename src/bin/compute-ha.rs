@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use ceilometer_ha::daemons::listen::{self, ListenArgs};
 use ceilometer_ha::daemons::reading::{self, Ask, ListArgs, SamplesArgs, StatisticsArgs};
+use ceilometer_ha::daemons::send_sample::{self, SendArgs};
 use ceilometer_ha::daemons::status::{self, Format};
 use ceilometer_ha::daemons::{self, ConfigArgs, forget, quarantine};
 use ceilometer_ha::storage::ForgetOptions;
@@ -82,6 +84,20 @@ enum Command {
         #[command(flatten)]
         args: ListArgs,
     },
+    /// Send test readings over one path, as the observer send-sample@HOST, which no node can be
+    SendSample {
+        #[command(flatten)]
+        config: ConfigArgs,
+        #[command(flatten)]
+        args: SendArgs,
+    },
+    /// Show what arrives by one way, and whether a collector would take it
+    Listen {
+        #[command(flatten)]
+        config: ConfigArgs,
+        #[command(flatten)]
+        args: ListenArgs,
+    },
     /// Show count, least, greatest, mean and sum of a meter's volumes
     Statistics {
         #[command(flatten)]
@@ -111,6 +127,8 @@ fn main() -> ExitCode {
         Command::Samples { config, args } => reading::run(&config, Ask::Samples(args)),
         Command::Meters { config, args } => reading::run(&config, Ask::Meters(args)),
         Command::Resources { config, args } => reading::run(&config, Ask::Resources(args)),
+        Command::SendSample { config, args } => send_sample::run(&config, &args),
+        Command::Listen { config, args } => listen::run(&config, &args),
         Command::Statistics { config, args } => reading::run(&config, Ask::Statistics(args)),
     })
 }

@@ -2,22 +2,29 @@
 
 use std::fmt::Display;
 use std::future::Future;
-use std::path::Path;
-use std::sync::Arc;
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo};
-use lapin::{Channel, Connection, ConnectionProperties};
+use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
+use tokio::time::timeout;
 
-use super::BrokerError;
-use crate::config::{BrokerMember, BrokerSettings, BrokerTls};
+use super::socket::{self, Cut, Stream};
+use super::{BrokerError, tls};
+use crate::clock;
+use crate::config::{BrokerMember, BrokerSettings};
 
 /// How long one member may take until it has let us in. The next one is tried then.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// How long an answer may take that the broker has at hand, such as that to a declaration.
 pub const REPLY_LIMIT: Duration = Duration::from_secs(5);
+
+/// The reply code to a wrong user or password.
+const ACCESS_REFUSED: u16 = 403;
+/// The reply code to a virtual host that isn't there or that one may not use.
+const NOT_ALLOWED: u16 = 530;
 
 /// A cluster of brokers that can be connected to.
 #[derive(Debug)]
@@ -29,11 +36,12 @@ pub struct Broker {
     next: AtomicUsize,
 }
 
-/// A connection to one member.
+/// A connection to one member. Dropped without a goodbye it is cut, and all that goes over it fails.
 #[derive(Debug)]
 pub struct Link {
     connection: Connection,
     member: String,
+    _cut: Cut,
 }
 
 impl Broker {
@@ -69,35 +77,92 @@ impl Broker {
     }
 
     async fn connect_to(&self, member: &BrokerMember) -> Result<Link, BrokerError> {
-        let tls = match &self.settings.tls {
-            Some(tls) => tls_of(tls)?,
-            None => OwnedTLSConfig::default(),
+        let deadline = clock::now() + CONNECT_LIMIT;
+        let too_late = |doing: &str| BrokerError::TooLate {
+            doing: format!("{doing} the broker {member}"),
+            limit: CONNECT_LIMIT,
         };
-        let properties =
-            ConnectionProperties::default().with_connection_name(self.name.as_str().into());
-        let runtime = lapin::runtime::default_runtime();
-        let doing = format!("connecting to the broker {member}");
-        let failed = |source| BrokerError::Failed {
-            doing: doing.clone(),
-            source,
-        };
-        let runtime = runtime.map_err(|error| failed(error.into()))?;
-        let connecting =
-            Connection::connect_uri_with_config(self.uri(member), properties, tls, runtime);
-        let connection = in_time(&doing, CONNECT_LIMIT, connecting).await?;
+        let opening = socket::open(member, self.settings.tls.as_ref(), CONNECT_LIMIT);
+        let (stream, cut) = timeout(CONNECT_LIMIT, opening)
+            .await
+            .map_err(|_| too_late("connecting to"))??;
+        let left = deadline.saturating_duration_since(clock::now());
+        // A failure drops `cut`, and the thread that waits for an answer ends.
+        let connection = timeout(left, self.log_in(member, stream))
+            .await
+            .map_err(|_| too_late("logging in at"))??;
         Ok(Link {
             connection,
             member: member.to_string(),
+            _cut: cut,
         })
+    }
+
+    /// Speaks AMQP over a socket until the broker has let us into the virtual host.
+    async fn log_in(
+        &self,
+        member: &BrokerMember,
+        stream: Stream,
+    ) -> Result<Connection, BrokerError> {
+        let properties =
+            ConnectionProperties::default().with_connection_name(self.name.as_str().into());
+        let failed = |error| self.login_error(member, error);
+        let runtime = lapin::runtime::default_runtime().map_err(failed)?;
+        // It is asked for once: nothing is tried again here.
+        let stream = Mutex::new(Some(stream));
+        let hand_over = async move |_, _| {
+            let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
+            let stream = stream.take();
+            stream.ok_or_else(|| io::Error::from(io::ErrorKind::NotConnected).into())
+        };
+        Connection::connector(self.uri(member), runtime, hand_over, properties)
+            .await
+            .map_err(failed)
+    }
+
+    /// What a broker's reply to a login means.
+    fn login_error(&self, member: &BrokerMember, source: lapin::Error) -> BrokerError {
+        let code = match source.kind() {
+            ErrorKind::ProtocolError(error) => Some(error.get_id()),
+            _ => None,
+        };
+        let user = member.user.clone();
+        let member_name = member.to_string();
+        let closed = || {
+            self.settings
+                .tls
+                .as_ref()
+                .and_then(|_| tls::closed(&source))
+        };
+        match (code, tls::reason(&source, &member.host).or_else(closed)) {
+            (Some(ACCESS_REFUSED), _) => BrokerError::Login {
+                member: member_name,
+                user,
+                source: Box::new(source),
+            },
+            (Some(NOT_ALLOWED), _) => BrokerError::VirtualHost {
+                member: member_name,
+                user,
+                virtual_host: self.settings.virtual_host.clone(),
+                source: Box::new(source),
+            },
+            (_, Some(why)) => BrokerError::Tls {
+                member: member_name,
+                why,
+                source: source.into(),
+            },
+            (_, None) => BrokerError::Failed {
+                doing: format!("logging in at the broker {member}"),
+                source,
+            },
+        }
     }
 
     fn uri(&self, member: &BrokerMember) -> AMQPUri {
         let heartbeat = self.settings.heartbeat.map_or(0, |time| time.as_secs());
         AMQPUri {
-            scheme: match self.settings.tls {
-                Some(_) => AMQPScheme::AMQPS,
-                None => AMQPScheme::AMQP,
-            },
+            // TLS, if any, is spoken below.
+            scheme: AMQPScheme::AMQP,
             authority: AMQPAuthority {
                 userinfo: AMQPUserInfo {
                     username: member.user.clone(),
@@ -150,7 +215,7 @@ pub async fn in_time<T>(
     limit: Duration,
     answer: impl Future<Output = lapin::Result<T>>,
 ) -> Result<T, BrokerError> {
-    match tokio::time::timeout(limit, answer).await {
+    match timeout(limit, answer).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(source)) => Err(BrokerError::Failed {
             doing: doing.to_string(),
@@ -161,26 +226,4 @@ pub async fn in_time<T>(
             limit,
         }),
     }
-}
-
-fn tls_of(tls: &BrokerTls) -> Result<OwnedTLSConfig, BrokerError> {
-    let identity = match &tls.identity {
-        Some((certificate, key)) => Some(OwnedIdentity::PKCS8 {
-            pem: read(certificate)?,
-            key: read(key)?,
-        }),
-        None => None,
-    };
-    let trusted = tls.ca.as_deref().map(read).transpose()?;
-    Ok(OwnedTLSConfig {
-        identity,
-        cert_chain: trusted.map(|pem| String::from_utf8_lossy(&pem).into_owned()),
-    })
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, BrokerError> {
-    std::fs::read(path).map_err(|source| BrokerError::File {
-        path: path.display().to_string(),
-        source,
-    })
 }

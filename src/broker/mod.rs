@@ -7,6 +7,8 @@
 mod connect;
 mod declare;
 mod error;
+mod socket;
+mod tls;
 
 pub use connect::{Broker, CONNECT_LIMIT, Link, REPLY_LIMIT, in_time};
 pub use declare::{Queue, Topology};

@@ -2,12 +2,16 @@
 //! `transport_url` and options of its RabbitMQ driver.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::kinds::is_host_name;
+use super::connection::host_and_port;
+use super::foreign;
+use super::nearest::nearest;
 use super::options::DEFAULT;
 use super::problem::Severity;
+use super::transport::{self, Transport};
 use super::values::{Mismatch, Values};
 use crate::model::Secret;
 
@@ -17,11 +21,21 @@ pub const BROKERS_MAX: usize = 16;
 /// The section of oslo.messaging's driver.
 const RABBIT: &str = "oslo_messaging_rabbit";
 
-/// The port of AMQP where a URL names none.
-const AMQP_PORT: u16 = 5672;
+/// The option with a URL, in the section that every file has.
+const URL: &str = "transport_url";
 
-/// What a URL looks like, for messages.
-const EXPECTED: &str = "rabbit://USER:PASSWORD@HOST:PORT[,USER:PASSWORD@HOST:PORT]/VIRTUAL_HOST";
+/// Options of the driver that a URL may name behind its `?`.
+const OF_URL: &[&str] = &[
+    "ssl",
+    "ssl_ca_file",
+    "ssl_cert_file",
+    "ssl_key_file",
+    "amqp_durable_queues",
+    "amqp_auto_delete",
+    "rabbit_ha_queues",
+    "rabbit_quorum_queue",
+    "heartbeat_timeout_threshold",
+];
 
 /// A cluster of brokers, and what is declared there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +70,7 @@ pub struct BrokerMember {
 /// TLS with a broker: its certificate must be signed by somebody trusted, and be of its host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerTls {
-    /// A file of certificates that are trusted beside those of the system.
+    /// A file of certificates that are trusted; None for those of the system.
     pub ca: Option<PathBuf>,
     /// Files with our own certificate and its key.
     pub identity: Option<(PathBuf, PathBuf)>,
@@ -91,15 +105,23 @@ impl fmt::Display for BrokerMember {
 /// Builds the settings from the values.
 pub(super) fn build(values: &mut Values<'_>) -> Result<BrokerSettings, Mismatch> {
     let is_chosen = is_chosen(values);
-    let url = values.secret(DEFAULT, "transport_url")?;
-    let (members, virtual_host) = match parse(url.expose()) {
-        Ok(Some(parsed)) => parsed,
-        Ok(None) => by_options(values)?,
-        Err(expected) => {
-            let message = format!("found a URL that can't be used, expected {expected}");
-            values.report(Severity::Error, DEFAULT, "transport_url", message);
-            by_options(values)?
-        }
+    let url = values.secret(DEFAULT, URL)?;
+    let transport = transport::parse(url.expose()).unwrap_or_else(|expected| {
+        let message = format!("found a URL that can't be used, expected {expected}");
+        values.report(Severity::Error, DEFAULT, URL, message);
+        Transport::default()
+    });
+    warn(&transport, values);
+    for (name, value) in &transport.options {
+        override_by(name, value, values);
+    }
+    let virtual_host = match transport.virtual_host {
+        Some(name) => name,
+        None => values.text(RABBIT, "rabbit_virtual_host")?,
+    };
+    let members = match transport.members.is_empty() {
+        false => transport.members,
+        true => by_options(values)?,
     };
     let heartbeat = values.int(RABBIT, "heartbeat_timeout_threshold")?;
     Ok(BrokerSettings {
@@ -125,7 +147,7 @@ pub(super) fn build(values: &mut Values<'_>) -> Result<BrokerSettings, Mismatch>
 /// Whether the configuration names a broker.
 pub(super) fn is_chosen(values: &Values<'_>) -> bool {
     let naming = [
-        (DEFAULT, "transport_url"),
+        (DEFAULT, URL),
         (RABBIT, "rabbit_host"),
         (RABBIT, "rabbit_hosts"),
     ];
@@ -133,14 +155,58 @@ pub(super) fn is_chosen(values: &Values<'_>) -> bool {
     naming.iter().any(is_set)
 }
 
-fn by_options(values: &mut Values<'_>) -> Result<Parsed, Mismatch> {
+/// Says what of a URL does something else than it seems to.
+fn warn(transport: &Transport, values: &mut Values<'_>) {
+    if transport.has_mixed_logins {
+        let message = "some brokers of the URL have a user and a password and others don't: those log \
+                       in as guest, better each with its own";
+        values.report(Severity::Warning, DEFAULT, URL, message);
+    }
+    if transport.has_fragment {
+        let message = "found a # in the URL: what follows it is left out, write %23 for a plain #";
+        values.report(Severity::Warning, DEFAULT, URL, message);
+    }
+}
+
+/// Lets an option of the URL take the place of what the files say. Its value is never repeated: it
+/// stands beside a password.
+fn override_by(name: &str, value: &str, values: &mut Values<'_>) {
+    if !OF_URL.contains(&name) {
+        let message = match foreign::is_option(RABBIT, name) {
+            true => format!("found the option {name} in the URL, which has no effect here"),
+            false => match nearest(name, OF_URL.iter().copied()) {
+                Some(_) => {
+                    "found an unknown option in the URL; one that is like it has an effect: see \
+                            [oslo_messaging_rabbit]"
+                        .to_owned()
+                }
+                None => "found an unknown option in the URL, which has no effect".to_owned(),
+            },
+        };
+        values.report(Severity::Warning, DEFAULT, URL, message);
+        return;
+    }
+    if let Err(expected) = values.override_with(RABBIT, name, value, (DEFAULT, URL)) {
+        let message = format!("found an unusable {name} in the URL, expected {expected}");
+        values.report(Severity::Error, DEFAULT, URL, message);
+    }
+}
+
+fn by_options(values: &mut Values<'_>) -> Result<Vec<BrokerMember>, Mismatch> {
     let user = values.text(RABBIT, "rabbit_userid")?;
     let password = values.secret(RABBIT, "rabbit_password")?;
+    let default_port = u16::try_from(values.int(RABBIT, "rabbit_port")?).unwrap_or_default();
+    let is_list = values.setting(RABBIT, "rabbit_hosts").is_some();
+    let (option, addresses) = match is_list {
+        true => ("rabbit_hosts", values.words(RABBIT, "rabbit_hosts")?),
+        false => ("rabbit_host", vec![values.text(RABBIT, "rabbit_host")?]),
+    };
     let mut members = Vec::new();
-    for address in values.words(RABBIT, "rabbit_hosts")? {
-        let Some((host, port)) = host_and_port(&address) else {
-            let message = "found a broker that is no host:port".to_owned();
-            values.report(Severity::Error, RABBIT, "rabbit_hosts", message);
+    for address in &addresses {
+        let Some((host, port)) = place(address, default_port) else {
+            let message = "found a broker that is no HOST or HOST:PORT, an address of IPv6 in \
+                           brackets and a port from 1 to 65535";
+            values.report(Severity::Error, RABBIT, option, message);
             continue;
         };
         members.push(BrokerMember {
@@ -150,93 +216,46 @@ fn by_options(values: &mut Values<'_>) -> Result<Parsed, Mismatch> {
             password: password.clone(),
         });
     }
-    let virtual_host = values.text(RABBIT, "rabbit_virtual_host")?;
-    Ok((members, virtual_host))
+    if members.len() > BROKERS_MAX {
+        let message = format!(
+            "found {} brokers, expected {BROKERS_MAX} at most",
+            members.len()
+        );
+        values.report(Severity::Error, RABBIT, option, message);
+    }
+    if addresses.is_empty() {
+        let message = "found no broker, expected at least one";
+        values.report(Severity::Error, RABBIT, option, message);
+    }
+    Ok(members)
 }
 
-fn tls(values: &Values<'_>) -> Result<Option<BrokerTls>, Mismatch> {
+/// Host and port of a broker that is named by an option.
+fn place(address: &str, default_port: u16) -> Option<(String, u16)> {
+    let (host, port) = match address.parse::<Ipv6Addr>() {
+        Ok(bare) => (bare.to_string(), default_port),
+        Err(_) => host_and_port(address, default_port)?,
+    };
+    (port > 0).then_some((host, port))
+}
+
+fn tls(values: &mut Values<'_>) -> Result<Option<BrokerTls>, Mismatch> {
     if !values.truth(RABBIT, "ssl")? {
         return Ok(None);
     }
     let certificate = values.file(RABBIT, "ssl_cert_file")?;
     let key = values.file(RABBIT, "ssl_key_file")?;
+    let lonely = match (&certificate, &key) {
+        (Some(_), None) => Some(("ssl_cert_file", "its key in ssl_key_file")),
+        (None, Some(_)) => Some(("ssl_key_file", "its certificate in ssl_cert_file")),
+        _ => None,
+    };
+    if let Some((found, lacking)) = lonely {
+        let message = format!("found it alone, expected {lacking} as well");
+        values.report(Severity::Error, RABBIT, found, message);
+    }
     Ok(Some(BrokerTls {
         ca: values.file(RABBIT, "ssl_ca_file")?,
         identity: certificate.zip(key),
     }))
-}
-
-type Parsed = (Vec<BrokerMember>, String);
-
-/// Reads a URL; None for an empty one. The error says what would have been right.
-fn parse(url: &str) -> Result<Option<Parsed>, &'static str> {
-    if url.is_empty() {
-        return Ok(None);
-    }
-    let (scheme, rest) = url.split_once("://").ok_or(EXPECTED)?;
-    if !matches!(scheme, "rabbit" | "kombu" | "amqp") {
-        return Err(EXPECTED);
-    }
-    let (rest, _) = rest.split_once('?').unwrap_or((rest, ""));
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    let mut members = Vec::new();
-    let mut login = ("guest".to_owned(), "guest".to_owned());
-    for member in authority.split(',') {
-        let address = match member.rsplit_once('@') {
-            Some((user, address)) => {
-                let (user, password) = user.split_once(':').unwrap_or((user, ""));
-                login = (unescape(user)?, unescape(password)?);
-                address
-            }
-            None => member,
-        };
-        let (host, port) = host_and_port(address).ok_or(EXPECTED)?;
-        members.push(BrokerMember {
-            host,
-            port,
-            user: login.0.clone(),
-            password: Secret::new(login.1.clone()),
-        });
-    }
-    if members.len() > BROKERS_MAX {
-        return Err("a shorter list of brokers");
-    }
-    let virtual_host = match path {
-        "" => "/".to_owned(),
-        path => unescape(path)?,
-    };
-    Ok(Some((members, virtual_host)))
-}
-
-fn host_and_port(address: &str) -> Option<(String, u16)> {
-    let (host, port) = match address.strip_prefix('[') {
-        Some(inside) => {
-            let (host, after) = inside.split_once(']')?;
-            host.parse::<std::net::Ipv6Addr>().ok()?;
-            (host, after.strip_prefix(':'))
-        }
-        None => match address.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (address, None),
-        },
-    };
-    let is_usable = is_host_name(host) || host.parse::<std::net::IpAddr>().is_ok();
-    let port = port.map_or(Some(AMQP_PORT), |port| port.parse().ok())?;
-    (is_usable && port > 0).then(|| (host.to_owned(), port))
-}
-
-/// Text with `%41` for its bytes.
-fn unescape(text: &str) -> Result<String, &'static str> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let digits = [rest.next().unwrap_or(0), rest.next().unwrap_or(0)];
-        let digits = std::str::from_utf8(&digits).map_err(|_| EXPECTED)?;
-        bytes.push(u8::from_str_radix(digits, 16).map_err(|_| EXPECTED)?);
-    }
-    String::from_utf8(bytes).map_err(|_| EXPECTED)
 }

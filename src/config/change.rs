@@ -190,6 +190,7 @@ fn broker(picker: &mut Picker, running: &BrokerSettings, loaded: BrokerSettings)
     let group = "oslo_messaging_rabbit";
     let of_members = [
         (DEFAULT, "transport_url"),
+        (DEFAULT, "transport_url_file"),
         (group, "rabbit_virtual_host"),
         (group, "rabbit_hosts"),
         (group, "rabbit_host"),

@@ -243,13 +243,19 @@ fn endpoints(hosts: &str, more: &[String]) -> Result<Vec<Endpoint>, ConnectionEr
 }
 
 fn tcp(text: &str) -> Result<Endpoint, ConnectionError> {
-    let expected = || wrong("hosts as host, host:port or [IPv6 address]:port, divided by commas");
+    host_and_port(text, MYSQL_PORT)
+        .map(|(host, port)| Endpoint::Tcp(host, port))
+        .ok_or_else(|| wrong("hosts as host, host:port or [IPv6 address]:port, divided by commas"))
+}
+
+/// A host name or an address, and its port; an address of IPv6 stands in brackets.
+pub(super) fn host_and_port(text: &str, default_port: u16) -> Option<(String, u16)> {
     let (host, port) = match text.strip_prefix('[') {
         Some(inside) => {
-            let (host, behind) = inside.split_once(']').ok_or_else(expected)?;
+            let (host, behind) = inside.split_once(']')?;
             let port = match behind {
                 "" => None,
-                behind => Some(behind.strip_prefix(':').ok_or_else(expected)?),
+                behind => Some(behind.strip_prefix(':')?),
             };
             (host, port)
         }
@@ -260,17 +266,13 @@ fn tcp(text: &str) -> Result<Endpoint, ConnectionError> {
     };
     let is_address = host.parse::<IpAddr>().is_ok();
     if !is_address && (text.starts_with('[') || !is_host_name(host)) {
-        return Err(expected());
+        return None;
     }
     let port = match port {
-        None => MYSQL_PORT,
-        Some(port) => port
-            .parse()
-            .ok()
-            .filter(|port| *port > 0)
-            .ok_or_else(expected)?,
+        None => default_port,
+        Some(port) => port.parse().ok().filter(|port| *port > 0)?,
     };
-    Ok(Endpoint::Tcp(host.to_owned(), port))
+    Some((host.to_owned(), port))
 }
 
 /// Options behind `?`, as far as they matter.
@@ -387,7 +389,7 @@ fn truth(name: &str, value: &str) -> Result<bool, ConnectionError> {
 }
 
 /// Text with its `%xx` decoded; in options `+` is a blank as well.
-fn decoded(text: &str, has_plus: bool, what: &str) -> Result<String, ConnectionError> {
+pub(super) fn decoded(text: &str, has_plus: bool, what: &str) -> Result<String, ConnectionError> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [byte, behind @ ..] = rest {

@@ -102,7 +102,7 @@ impl Draft {
         let values = Values::new(&self.layered, &self.files);
         IN_FILES
             .iter()
-            .filter(|(group, _, _)| self.purpose.uses(&format!("[{group}]")))
+            .filter(|(group, name, _)| self.purpose.uses(&format!("[{group}] {name}")))
             .filter_map(|(group, _, file)| values.named_file(group, file))
             .collect()
     }

@@ -28,6 +28,7 @@ mod problem;
 mod settings;
 mod shown;
 mod substitution;
+mod transport;
 mod values;
 
 pub use broker::{BROKERS_MAX, BrokerMember, BrokerSettings, BrokerTls, Declared};
@@ -47,9 +48,9 @@ pub use settings::{
     ProcessSettings, Quorum, Reserved, Settings, effective_timeout,
 };
 
-#[cfg(feature = "agent")]
+#[cfg(feature = "publisher")]
 pub(crate) use kinds::is_host_name;
-#[cfg(feature = "agent")]
+#[cfg(feature = "publisher")]
 pub(crate) use problem::settle;
 
 /// The longest file that is read, in bytes. A whole commented `ceilometer.conf` has 100 KB; a longer
@@ -99,6 +100,8 @@ pub enum Purpose {
     Collector,
     /// The operator's commands: the database alone.
     Operator,
+    /// Tools that send and receive messages themselves: no probes, no database.
+    Wire,
     /// All of it.
     Everything,
 }
@@ -116,6 +119,16 @@ impl Purpose {
                 "[ipmi]",
                 "[collector]",
                 "[publisher]",
+                "[DEFAULT] transport_url",
+                "[oslo_messaging_rabbit]",
+            ],
+            Purpose::Wire => &[
+                "[compute]",
+                "[central]",
+                "[agent]",
+                "[plugins]",
+                "[ipmi]",
+                "[database]",
             ],
             Purpose::Everything => &[],
         }

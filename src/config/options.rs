@@ -188,6 +188,7 @@ static BY_OLD_NAME: LazyLock<HashMap<&str, Vec<OldName>>> = LazyLock::new(|| {
 /// The secrets that may stand in files of their own: section, option, and the option beside it that
 /// names the file.
 pub(super) const IN_FILES: &[(&str, &str, &str)] = &[
+    (DEFAULT, "transport_url", "transport_url_file"),
     ("publisher", "telemetry_secret", "telemetry_secret_file"),
     ("database", "connection", "connection_file"),
 ];
@@ -429,8 +430,16 @@ pub static OPTIONS: &[OptionSpec] = &[
         name: "transport_url",
         kind: Kind::Secret,
         help: "The message broker that notifier:// publishes to and the collector consumes from, as \
-               rabbit://USER:PASSWORD@HOST:PORT[,USER:PASSWORD@HOST:PORT]/VIRTUAL_HOST. Unset: the \
-               options of [oslo_messaging_rabbit] name it.",
+               rabbit://USER:PASSWORD@HOST:PORT[,USER:PASSWORD@HOST:PORT]/VIRTUAL_HOST; what stands \
+               behind a ?, such as ssl=1&ssl_ca_file=/etc/ssl/ca.pem, takes the place of the options \
+               of [oslo_messaging_rabbit]. Unset: these name it.",
+        ..FIXED
+    },
+    OptionSpec {
+        name: "transport_url_file",
+        kind: Kind::File,
+        help: "A file that holds the value of transport_url, which then must not be set as well. \
+               Default: no file.",
         ..FIXED
     },
     OptionSpec {
@@ -964,7 +973,8 @@ pub static OPTIONS: &[OptionSpec] = &[
             ("oslo_messaging_rabbit", "kombu_ssl_ca_certs"),
             (DEFAULT, "kombu_ssl_ca_certs"),
         ],
-        help: "A file of certificates (PEM) that are trusted beside those of the system.",
+        help: "A file of certificates (PEM) of which one must have signed the broker's, and no other. \
+               Default: those that the system trusts.",
         ..RABBIT
     },
     OptionSpec {

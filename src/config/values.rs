@@ -175,6 +175,24 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// Gives an option a value that another option, which may refer to nothing, names for it; the
+    /// error says what would be right.
+    pub(super) fn override_with(
+        &mut self,
+        group: &str,
+        name: &str,
+        text: &str,
+        by: (&str, &str),
+    ) -> Result<(), String> {
+        let Some(spec) = options::find(group, name) else {
+            return Ok(());
+        };
+        let base = self.base(by.0, by.1);
+        let parsed = parse_kind(spec.kind, text, &base).map_err(|wrong| wrong.expected)?;
+        self.parsed.insert((spec.group, spec.name), parsed);
+        Ok(())
+    }
+
     /// Adds a problem about an option, at the place where it is set.
     pub(super) fn report(
         &mut self,

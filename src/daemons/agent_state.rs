@@ -85,6 +85,27 @@ pub(super) fn start(state_path: &Path, events: &AgentEvents) -> Start {
     }
 }
 
+/// What an agent remembers, for who only looks: nothing is written, and where the disk doesn't answer
+/// nothing is known.
+pub(super) fn peek(state_path: &Path) -> SharedMemory {
+    let path = state_path.join(FILE);
+    let (sender, answer) = mpsc::channel();
+    let spawned = std::thread::Builder::new()
+        .name("state-peek".into())
+        .spawn(move || {
+            let _ = sender.send(read(&path));
+        });
+    let found = match spawned {
+        Ok(_) => answer.recv_timeout(DISK_LIMIT).ok(),
+        Err(_) => None,
+    };
+    let saved: Option<Saved> = found
+        .and_then(Result::ok)
+        .flatten()
+        .and_then(|text| serde_json::from_str(&text).ok());
+    SharedMemory::new(saved.unwrap_or_default().gateways)
+}
+
 /// Saves what changes until it is time to stop.
 pub(super) fn save_changes(
     file: &StateFile,
@@ -130,13 +151,20 @@ fn next_epoch(last: u64, now: UtcTime) -> u64 {
     last.saturating_add(1).max(now.unix_millis())
 }
 
-fn load(path: &Path) -> io::Result<Saved> {
+/// The file's text; None if there is none.
+fn read(path: &Path) -> io::Result<Option<String>> {
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Saved::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let text = io::read_to_string(io::Read::take(file, FILE_BYTES_MAX))?;
+    io::read_to_string(io::Read::take(file, FILE_BYTES_MAX)).map(Some)
+}
+
+fn load(path: &Path) -> io::Result<Saved> {
+    let Some(text) = read(path)? else {
+        return Ok(Saved::default());
+    };
     match serde_json::from_str(&text) {
         Ok(saved) => Ok(saved),
         Err(error) => {

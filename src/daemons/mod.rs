@@ -22,6 +22,8 @@ mod hosts;
 mod http;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod instance;
+#[cfg(feature = "decider")]
+pub mod listen;
 #[cfg(any(feature = "agent", feature = "collector", feature = "decider"))]
 mod logging;
 mod output;
@@ -36,8 +38,12 @@ pub mod reading;
 mod reload;
 #[cfg(feature = "collector")]
 mod retention;
-#[cfg(any(feature = "agent", feature = "collector"))]
+#[cfg(any(feature = "agent", feature = "collector", feature = "decider"))]
 mod secret;
+#[cfg(feature = "decider")]
+pub mod send_sample;
+#[cfg(feature = "publisher")]
+mod sending;
 mod signals;
 #[cfg(all(feature = "agent", feature = "collector", feature = "decider"))]
 pub mod standalone;
@@ -50,7 +56,7 @@ mod storing;
 mod systemd;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod usage;
-#[cfg(any(feature = "agent", feature = "collector"))]
+#[cfg(any(feature = "agent", feature = "collector", feature = "publisher"))]
 mod workers;
 
 use std::path::PathBuf;

@@ -26,7 +26,7 @@ mod conflicts;
 mod consumer;
 #[cfg(feature = "agent")]
 mod counts;
-#[cfg(feature = "agent")]
+#[cfg(feature = "publisher")]
 mod delivery;
 #[cfg(feature = "agent")]
 mod hypervisor;
@@ -42,7 +42,7 @@ mod metrics;
 mod observers;
 #[cfg(feature = "decider")]
 mod operator;
-#[cfg(feature = "agent")]
+#[cfg(feature = "publisher")]
 mod outcome;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod process;
@@ -65,7 +65,7 @@ pub use config::ConfigEvents;
 pub use consumer::ConsumerEvents;
 #[cfg(feature = "agent")]
 pub use counts::{Counts, LibvirtCounts, ProbeResult, Probes};
-#[cfg(feature = "agent")]
+#[cfg(feature = "publisher")]
 pub use delivery::{Delivery, Undeliverable};
 #[cfg(feature = "agent")]
 pub use hypervisor::{hypervisor_answers, hypervisor_failed, instance_unreadable};
@@ -77,7 +77,7 @@ pub use log::log_lines_lost;
 pub use metrics::Metrics;
 #[cfg(feature = "decider")]
 pub use operator::{host_forgotten, quarantine_purged};
-#[cfg(feature = "agent")]
+#[cfg(feature = "publisher")]
 pub use outcome::Outcome;
 #[cfg(any(feature = "agent", feature = "collector"))]
 pub use process::Usage;

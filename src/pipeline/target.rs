@@ -142,6 +142,15 @@ impl Odd {
 }
 
 impl Publisher {
+    /// Reads a URL that stands in no file; a topic that it doesn't name is this one. What is odd about
+    /// it is left out.
+    pub fn read(url: &str, topic: &str) -> Result<Publisher, String> {
+        match Publisher::parse(url, topic) {
+            Ok(found) => Ok(found.publisher),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     /// Reads a URL; a topic that it doesn't name is this one.
     pub(super) fn parse(url: &str, topic: &str) -> Result<Found, PublisherError> {
         let (scheme, rest) = match url.split_once("://") {

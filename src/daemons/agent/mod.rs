@@ -3,6 +3,7 @@
 //! compared with what runs; what stays goes on, what is new starts, what is gone ends.
 
 mod health;
+mod once;
 mod outlets;
 mod task;
 
@@ -11,6 +12,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::health::AgentHealth;
+pub use self::once::OnceArgs;
 use self::outlets::{Outlets, Publishers};
 use self::task::{Mailbox, Role, Task};
 use super::instance;
@@ -34,6 +36,11 @@ use crate::pollsters::storage::{SharedMemory, names};
 use crate::pollsters::{Context, Listed, Pollster, known_meters, listed};
 use crate::web::Health;
 use crate::wire::Signing;
+
+/// Runs one round of every pollster and shows it.
+pub fn run_once(args: &ConfigArgs, once: &OnceArgs) -> Result<(), DaemonError> {
+    once::run(args, once)
+}
 
 /// Runs the agent until it is told to end.
 pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {

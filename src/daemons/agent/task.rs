@@ -217,26 +217,15 @@ impl Task {
             .round_ended(&self.source, &self.name, times, &samples, ended);
         self.events
             .counted(&self.source, &self.name, &self.pollster.take_counts());
-        samples.retain(|sample| self.wants(sample));
+        samples.retain(|sample| wants(&self.role.meters, sample));
         self.deliver(samples);
     }
 
     fn news(&mut self) {
         let mut samples = self.pollster.news();
         self.events.news(&self.source, &self.name, &samples);
-        samples.retain(|sample| self.wants(sample));
+        samples.retain(|sample| wants(&self.role.meters, sample));
         self.deliver(samples);
-    }
-
-    /// A failure goes wherever its pollster's meters go, unless it is excluded by name: without it
-    /// a missing reading would have no reason.
-    fn wants(&self, sample: &Sample) -> bool {
-        let name = &sample.meter.name;
-        if sample.meter == meters::POLLSTER_FAILED {
-            !self.role.meters.excludes_by_name(name)
-        } else {
-            self.role.meters.wants(name)
-        }
     }
 
     fn deliver(&self, samples: Vec<Sample>) {
@@ -249,5 +238,16 @@ impl Task {
                 outlet.push(Arc::clone(&batch), &self.events);
             }
         });
+    }
+}
+
+/// Whether a source with these meters wants a sample. A failure goes wherever its pollster's meters go,
+/// unless it is excluded by name: without it a missing reading would have no reason.
+pub(super) fn wants(filter: &MeterFilter, sample: &Sample) -> bool {
+    let name = &sample.meter.name;
+    if sample.meter == meters::POLLSTER_FAILED {
+        !filter.excludes_by_name(name)
+    } else {
+        filter.wants(name)
     }
 }
