@@ -50,11 +50,29 @@ pub enum Refusal {
     /// A signed message whose version isn't a whole number from 1.
     #[error("the message's version has no meaning")]
     UnsupportedVersion,
+    /// A proof that its observer's key doesn't yield for this message.
+    #[error("the message's proof is wrong")]
+    BadProof,
+    /// No proof, where the observer has to prove what it says.
+    #[error("the message has no proof, and its observer has to have one")]
+    NoProof,
+    /// A proof by a key whose number isn't known for its observer.
+    #[error("the message's proof is by a key that is not known")]
+    UnknownKey,
+    /// A proof by a key that was retired.
+    #[error("the message's proof is by a key that was retired")]
+    ExpiredKey,
+    /// A message about another host than its observer, which may not look at others.
+    #[error("the message is about another host than the one that sent it")]
+    WrongHost,
+    /// A message that names another path than the one by which it came.
+    #[error("the message came by another way than the one it names")]
+    OtherPath,
 }
 
 impl Refusal {
     /// Every member, with `…` for the name of a field.
-    pub const ALL: [Refusal; 15] = [
+    pub const ALL: [Refusal; 21] = [
         Refusal::TooLarge,
         Refusal::NotMsgpack,
         Refusal::UnsupportedType,
@@ -70,6 +88,12 @@ impl Refusal {
         Refusal::BadField("…"),
         Refusal::BadIdentity,
         Refusal::UnsupportedVersion,
+        Refusal::BadProof,
+        Refusal::NoProof,
+        Refusal::UnknownKey,
+        Refusal::ExpiredKey,
+        Refusal::WrongHost,
+        Refusal::OtherPath,
     ];
 
     /// Its place in [`Refusal::ALL`]. A new member must be thought about here.
@@ -90,6 +114,12 @@ impl Refusal {
             Refusal::BadField(_) => 12,
             Refusal::BadIdentity => 13,
             Refusal::UnsupportedVersion => 14,
+            Refusal::BadProof => 15,
+            Refusal::NoProof => 16,
+            Refusal::UnknownKey => 17,
+            Refusal::ExpiredKey => 18,
+            Refusal::WrongHost => 19,
+            Refusal::OtherPath => 20,
         }
     }
 
@@ -111,6 +141,12 @@ impl Refusal {
             Refusal::BadField(_) => "bad_field",
             Refusal::BadIdentity => "bad_identity",
             Refusal::UnsupportedVersion => "unsupported_version",
+            Refusal::BadProof => "bad_proof",
+            Refusal::NoProof => "no_proof",
+            Refusal::UnknownKey => "unknown_key",
+            Refusal::ExpiredKey => "expired_key",
+            Refusal::WrongHost => "wrong_host",
+            Refusal::OtherPath => "other_path",
         }
     }
 }
