@@ -55,17 +55,24 @@ impl HostKey {
 
     /// Reads the file of a node's own key.
     pub fn parse(text: &str) -> Result<Self, KeysError> {
-        const EXPECTED: &str = "expected one line HOST NUMBER KEY, as `compute-ha key issue` writes it";
+        const EXPECTED: &str =
+            "expected one line HOST NUMBER KEY, as `compute-ha key issue` writes it";
         let mut lines = lines(text);
         let Some((line, words)) = lines.next() else {
             return Err(KeysError::at(1, format!("found no key, {EXPECTED}")));
         };
         if let Some((line, _)) = lines.next() {
-            return Err(KeysError::at(line, format!("found a second line, {EXPECTED}")));
+            return Err(KeysError::at(
+                line,
+                format!("found a second line, {EXPECTED}"),
+            ));
         }
         let [host, number, secret] = words.as_slice() else {
             let count = words.len();
-            return Err(KeysError::at(line, format!("found {count} words, {EXPECTED}")));
+            return Err(KeysError::at(
+                line,
+                format!("found {count} words, {EXPECTED}"),
+            ));
         };
         let reader = LineReader { line };
         Ok(HostKey::new(
@@ -143,7 +150,7 @@ pub struct KeyRing {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup {
     /// The host's key.
-    Key(HostKey),
+    Key(Box<HostKey>),
     /// It is no longer believed.
     Retired,
     /// No such number is known for this host.
@@ -216,7 +223,7 @@ impl KeyRing {
             derive(master, host, number)
         });
         own.map_or(Lookup::Unknown, |secret| {
-            Lookup::Key(HostKey::new(host, number, secret))
+            Lookup::Key(Box::new(HostKey::new(host, number, secret)))
         })
     }
 
@@ -225,7 +232,7 @@ impl KeyRing {
         let mut numbers = self.masters.keys().rev();
         let number = numbers.find(|number| !self.is_retired(host, **number))?;
         match self.find(host, *number) {
-            Lookup::Key(key) => Some(key),
+            Lookup::Key(key) => Some(*key),
             Lookup::Retired | Lookup::Unknown => None,
         }
     }
@@ -307,7 +314,9 @@ struct LineReader {
 impl LineReader {
     fn number(self, word: &str) -> Result<u32, KeysError> {
         read_number(word).ok_or_else(|| {
-            self.wrong("found no number of a key where it belongs, expected one from 1 to 4294967295")
+            self.wrong(
+                "found no number of a key where it belongs, expected one from 1 to 4294967295",
+            )
         })
     }
 
@@ -359,8 +368,10 @@ mod tests {
         assert_eq!(issued("node-1", 12), DERIVED_12);
         assert_ne!(issued("node-11", 1), issued("node-1", 1));
     }
-    const DERIVED_1: &str = "node-1 1 68a5a7dc4d3a548c1da5bfe43a83453f4de7b673a2977bd8acb483b76f023161\n";
-    const DERIVED_12: &str = "node-1 12 2556d307f39334820e3f9877ecc2b127427b203ab2328675473b3e1c061cf74e\n";
+    const DERIVED_1: &str =
+        "node-1 1 68a5a7dc4d3a548c1da5bfe43a83453f4de7b673a2977bd8acb483b76f023161\n";
+    const DERIVED_12: &str =
+        "node-1 12 2556d307f39334820e3f9877ecc2b127427b203ab2328675473b3e1c061cf74e\n";
 
     #[test]
     fn the_table_of_lookups() {
@@ -414,14 +425,17 @@ mod tests {
             (format!("\n\nmaster 1 {HEX}0"), 3, "65 characters"),
             (format!("master 1 {}", HEX.to_uppercase()), 1, "64 digits"),
             (format!("master 1 {HEX} {HEX}"), 1, "something else"),
-            (format!("{HEX}"), 1, "something else"),
+            (HEX.to_owned(), 1, "something else"),
             (format!("key {long} 1 {HEX}"), 1, "255"),
             ("retired".to_owned(), 1, "something else"),
         ] {
             let error = KeyRing::parse(&text).unwrap_err();
             assert_eq!(error.line, line, "{text}");
             assert!(error.message.contains(words), "{error}");
-            assert!(!error.to_string().to_lowercase().contains(&HEX[..8]), "{error}");
+            assert!(
+                !error.to_string().to_lowercase().contains(&HEX[..8]),
+                "{error}"
+            );
         }
     }
 
@@ -431,7 +445,13 @@ mod tests {
         assert_eq!(HostKey::parse(&key.issued()).unwrap(), key);
         let commented = format!("# of n\n{}\n", key.issued());
         assert_eq!(HostKey::parse(&commented).unwrap(), key);
-        for wrong in ["", "# n", "n 1", &key.issued().repeat(2), &format!("n 1 {HEX} x")] {
+        for wrong in [
+            "",
+            "# n",
+            "n 1",
+            &key.issued().repeat(2),
+            &format!("n 1 {HEX} x"),
+        ] {
             assert!(HostKey::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -57,7 +57,10 @@ fn is_of(observer: &str, resource: &str, separator: char) -> bool {
 
 fn entry<'v>(metadata: &'v Value, key: &str) -> Option<&'v Value> {
     let entries = metadata.as_map()?.iter();
-    entries.rev().find(|(known, _)| known == key).map(|(_, value)| value)
+    entries
+        .rev()
+        .find(|(known, _)| known == key)
+        .map(|(_, value)| value)
 }
 
 /// Whether a path is the way by which its message came.
@@ -84,7 +87,9 @@ fn leads_to(path: &str, local: SocketAddr) -> bool {
     if port.parse() != Ok(local.port()) {
         return false;
     }
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
     match (bare.unwrap_or(host).parse::<IpAddr>(), bare) {
         (Ok(address), _) => address.to_canonical() == local.ip().to_canonical(),
         (Err(_), Some(_)) => false,
@@ -136,8 +141,20 @@ mod tests {
             ("n", "compute.heartbeat", "m", vec![], false),
             ("n", "hypervisor.connectivity", "m", vec![], false),
             ("n", "instance.round", "m", vec![], false),
-            ("n", "pollster.failed", "n/storage_connectivity", vec![], true),
-            ("n", "pollster.failed", "m/storage_connectivity", vec![], false),
+            (
+                "n",
+                "pollster.failed",
+                "n/storage_connectivity",
+                vec![],
+                true,
+            ),
+            (
+                "n",
+                "pollster.failed",
+                "m/storage_connectivity",
+                vec![],
+                false,
+            ),
             ("c", "host.connectivity", "m", vec![], true),
             ("n", "host.connectivity", "m", vec![], false),
             ("n", "host.connectivity", "n", vec![], true),
@@ -194,7 +211,11 @@ mod tests {
             (Some("whatever"), Via::Anywhere, true),
             (None, Via::Anywhere, true),
         ] {
-            assert_eq!(is_the_way(path, via, &accepted), expected, "{path:?} {via:?}");
+            assert_eq!(
+                is_the_way(path, via, &accepted),
+                expected,
+                "{path:?} {via:?}"
+            );
         }
     }
 }

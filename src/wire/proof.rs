@@ -138,8 +138,17 @@ mod tests {
     fn the_encoding_is_a_contract() {
         let message = [
             ("b", Value::Int(-7)),
-            ("a", Value::List(vec![Value::Null, Value::Bool(true), "é".into()])),
-            ("c", Value::Map(vec![("z".into(), Value::Float(0.5)), ("y".into(), "".into())])),
+            (
+                "a",
+                Value::List(vec![Value::Null, Value::Bool(true), "é".into()]),
+            ),
+            (
+                "c",
+                Value::Map(vec![
+                    ("z".into(), Value::Float(0.5)),
+                    ("y".into(), "".into()),
+                ]),
+            ),
             (KEY, "not covered".into()),
             (signature::KEY, "not covered".into()),
         ];
@@ -179,7 +188,10 @@ mod tests {
 
     #[test]
     fn the_order_of_entries_is_none() {
-        let inner = vec![("x".to_owned(), Value::Int(1)), ("y".to_owned(), Value::Null)];
+        let inner = vec![
+            ("x".to_owned(), Value::Int(1)),
+            ("y".to_owned(), Value::Null),
+        ];
         let turned = inner.iter().rev().cloned().collect();
         let one = [("a", Value::Map(inner)), ("b", Value::Int(2))];
         let other = [("b", Value::Int(2)), ("a", Value::Map(turned))];
@@ -211,7 +223,10 @@ mod tests {
             (HostKey::new("n", 7, [9; 32]), true),
             (HostKey::new("n", 7, [8; 32]), false),
         ] {
-            assert_eq!(Claimed::read(&good).unwrap().is_by(&host_key, &message), is_it);
+            assert_eq!(
+                Claimed::read(&good).unwrap().is_by(&host_key, &message),
+                is_it
+            );
         }
     }
 }

@@ -128,7 +128,7 @@ impl Verifier {
             return is_right.then_some(proof).ok_or(Refusal::BadProof);
         }
         let key = match self.policy.keys.find(observer, number) {
-            Lookup::Key(key) => key,
+            Lookup::Key(key) => *key,
             Lookup::Retired => return Err(Refusal::ExpiredKey),
             Lookup::Unknown => return Err(Refusal::UnknownKey),
         };
@@ -264,7 +264,9 @@ mod tests {
 
     #[test]
     fn keys_are_kept_ready_within_bounds() {
-        let keys: String = (1..=6).map(|number| format!("key a {number} {}\n", hex(number))).collect();
+        let keys: String = (1..=6)
+            .map(|number| format!("key a {number} {}\n", hex(number)))
+            .collect();
         let verifier = verifier(&keys);
         for _ in 0..2 {
             for number in 1..=6 {
