@@ -14,9 +14,12 @@ use ceilometer_ha::model::{
     Identity, Metadata, Reading, Sample, Secret, UtcTime, Value, Volume, meters,
 };
 use ceilometer_ha::wire;
+use ceilometer_ha::wire::keys::KeyRing;
 
 /// What taking one datagram in may cost.
 const LIMIT_US: f64 = 4.0;
+/// The same with a proof.
+const LIMIT_PROVEN_US: f64 = 6.0;
 /// Runs, of which the median counts.
 const RUNS: usize = 9;
 /// Datagrams in one run: long enough that a clock's resolution is nothing.
@@ -31,18 +34,16 @@ const PEER_COUNT: u32 = 5_000;
 fn main() {
     let secret = ceilometer::secret();
     let reading = reading();
-    let datagram = wire::encode(
-        &reading,
-        "udp://192.0.2.6:4953",
-        &wire::Signing::new("openstack", secret.clone()),
-    );
+    let path = "udp://192.0.2.6:4953";
+    let signing = wire::Signing::new("openstack", secret.clone());
+    let verifier = wire::Verifier::new(secret.clone());
+    let datagram = wire::encode(&reading, path, &signing);
     let bytes = datagram.len();
     println!("a datagram of {bytes} bytes, median of {RUNS} runs:");
 
-    let ours = median_us(COUNT, || receive(&datagram, &secret));
+    let ours = median_us(COUNT, || receive(&datagram, &verifier));
     println!("verify and decode: {ours:.2} us (limit {LIMIT_US:.0} us)");
-    let body = body(&reading, &secret);
-    let verifier = wire::Verifier::new(secret.clone());
+    let body = body(&reading, &signing);
     let of_body = median_us(BODY_COUNT, || {
         let (received, refusals) = wire::receive_body(&body, &verifier, wire::Via::Topic("t"));
         received.len() + refusals.len()
@@ -51,18 +52,13 @@ fn main() {
         "the same in an AMQP body of {BODY_MESSAGES}: {of_body:.2} us a message, {:.2} times",
         of_body / ours
     );
-    let forged = Secret::new("another secret");
-    let refused = median_us(COUNT, || receive(&datagram, &forged));
+    let another = wire::Verifier::new(Secret::new("another secret"));
+    let refused = median_us(COUNT, || receive(&datagram, &another));
     println!("refuse a forged one: {refused:.2} us");
-    let encode = median_us(COUNT, || {
-        wire::encode(
-            &reading,
-            "udp://192.0.2.6:4953",
-            &wire::Signing::new("openstack", secret.clone()),
-        )
-        .len()
-    });
+    let encode = median_us(COUNT, || wire::encode(&reading, path, &signing).len());
     println!("sign and encode: {encode:.2} us");
+
+    prove(&reading, &secret);
 
     match peer_us(&datagram) {
         Ok(peer) => println!(
@@ -73,19 +69,35 @@ fn main() {
     }
 }
 
-fn receive(datagram: &[u8], secret: &Secret) -> usize {
-    let (received, refusals) = wire::receive(
-        datagram,
-        &wire::Verifier::new(secret.clone()),
-        wire::Via::Anywhere,
-    );
+/// The same with a proof by the host's own key, which is at hand after the first message.
+fn prove(reading: &Reading, secret: &Secret) {
+    let keys = KeyRing::parse(&format!("master 1 {}", "07".repeat(32))).unwrap();
+    let key = keys.newest(&reading.identity.observer);
+    let signing = wire::Signing::new("openstack", secret.clone()).proving(key);
+    let path = "udp://192.0.2.6:4953";
+    let policy = wire::Policy {
+        keys,
+        require_proof: true,
+        ..wire::Policy::default()
+    };
+    let verifier = wire::Verifier::with(secret.clone(), policy, &wire::Proven::default());
+    let via = wire::Via::Udp("192.0.2.6:4953".parse().unwrap());
+    let datagram = wire::encode(reading, path, &signing);
+    assert_eq!(wire::receive(&datagram, &verifier, via).0.len(), 1);
+    let ours = median_us(COUNT, || wire::receive(&datagram, &verifier, via).0.len());
+    println!("verify and decode with proof: {ours:.2} us (limit {LIMIT_PROVEN_US:.0} us)");
+    let encode = median_us(COUNT, || wire::encode(reading, path, &signing).len());
+    println!("sign and encode with proof: {encode:.2} us");
+}
+
+fn receive(datagram: &[u8], verifier: &wire::Verifier) -> usize {
+    let (received, refusals) = wire::receive(datagram, verifier, wire::Via::Anywhere);
     received.len() + refusals.len()
 }
 
 /// The same reading as often as a body has messages.
-fn body(reading: &Reading, secret: &Secret) -> Vec<u8> {
-    let signing = wire::Signing::new("openstack", secret.clone());
-    let message = wire::signed(reading, "notifier://?topic=t", &signing);
+fn body(reading: &Reading, signing: &wire::Signing) -> Vec<u8> {
+    let message = wire::signed(reading, "notifier://?topic=t", signing);
     let notification = wire::envelope::Notification {
         host: "compute-017.example.org",
         event_type: "t",

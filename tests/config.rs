@@ -181,9 +181,25 @@ fn paths(pipeline: &Pipeline) -> Vec<&str> {
 
 // ------------------------------------------------------------------ the original deployment
 
+/// A file as it was published, with its secret, which is an error unless it is allowed.
+fn load_original(name: &str) -> Loaded {
+    let original = fixture(name);
+    let problems = load_one(&original).unwrap_err().to_string();
+    assert!(
+        problems.contains("was published with a configuration"),
+        "{problems}"
+    );
+    let allowed = (
+        "OS_PUBLISHER__ALLOW_WEAK_SECRET".to_owned(),
+        "true".to_owned(),
+    );
+    let files = [text("/etc/ha/ha.conf", &original)];
+    load(Purpose::Everything, &files, &[allowed], "node-1", false).unwrap()
+}
+
 #[test]
-fn the_original_agents_file_works_unchanged() {
-    let loaded = load_one(&fixture("original_agent.conf")).unwrap();
+fn the_original_agents_file_works_unchanged_but_for_its_secret() {
+    let loaded = load_original("original_agent.conf");
     let warnings: Vec<_> = loaded
         .warnings
         .iter()
@@ -192,7 +208,9 @@ fn the_original_agents_file_works_unchanged() {
     assert_eq!(
         lines(warnings),
         "warning: /etc/ha/ha.conf:1: [DEAFULT]: unknown section, read as [DEFAULT]; correct the \
-         header\n"
+         header\n\
+         warning: /etc/ha/ha.conf:45: [publisher] telemetry_secret: found a secret that was published \
+         with a configuration, which anybody may know; make one with `openssl rand -hex 24`\n"
     );
     let settings = loaded.settings;
     assert_eq!(settings.host, "node-1");
@@ -209,9 +227,8 @@ fn the_original_agents_file_works_unchanged() {
 }
 
 #[test]
-fn the_original_collectors_file_works_unchanged() {
-    let collector = fixture("original_collector.conf");
-    let settings = settings(&collector);
+fn the_original_collectors_file_works_unchanged_but_for_its_secret() {
+    let settings = load_original("original_collector.conf").settings;
     assert_eq!(settings.collector.udp_port, 4953);
     assert_eq!(settings.collector.udp_address, "0.0.0.0".parse().ok());
     assert_eq!(settings.database.retention, Some(Duration::from_secs(1800)));
@@ -497,10 +514,30 @@ fn the_ratio_means_what_it_is_said_to_mean() {
 }
 
 #[test]
-fn an_unset_secret_and_an_empty_one_are_none() {
-    for lines in ["", "telemetry_secret =", "telemetry_secret = \"\""] {
-        let settings = settings(&format!("[publisher]\n{lines}\n"));
-        assert_eq!(settings.telemetry_secret, None, "{lines}");
+fn a_secret_that_everybody_knows_is_none_unless_it_is_allowed() {
+    assert_eq!(settings("[publisher]\n").telemetry_secret, None);
+    for (secret, words) in [
+        ("", "found nothing"),
+        ("\"\"", "found nothing"),
+        ("change this for valid signing", "Ceilometer's default"),
+        ("nmWpu7Pu8DDWhQ3oPaBpVQjn", "was published"),
+    ] {
+        let lines = format!("[publisher]\ntelemetry_secret = {secret}\n");
+        for purpose in [Purpose::Agent, Purpose::Collector, Purpose::Everything] {
+            let files = [text("/etc/ha/ha.conf", &lines)];
+            let problems = load(purpose, &files, &[], "n", false)
+                .unwrap_err()
+                .to_string();
+            assert!(problems.contains(words), "{problems}");
+            assert!(!problems.contains("nmWpu7"), "{problems}");
+        }
+        let files = [text("/etc/ha/ha.conf", &lines)];
+        load(Purpose::Operator, &files, &[], "n", false).expect("it needs no secret");
+        let loaded = load_one(&format!("{lines}allow_weak_secret = true\n")).unwrap();
+        assert_eq!(loaded.warnings.len(), 1, "{secret}");
+        let secret =
+            Some(Secret::new(secret.trim_matches('"'))).filter(|secret| !secret.is_empty());
+        assert_eq!(loaded.settings.telemetry_secret, secret);
     }
 }
 
@@ -709,6 +746,7 @@ fn secrets_are_all_known_as_such() {
         let secret = ["secret", "password", "transport_url", "connection"]
             .iter()
             .any(|word| spec.name.contains(word) && !spec.name.ends_with("_file"));
+        let secret = secret && spec.kind != Kind::Bool;
         assert_eq!(
             matches!(spec.kind, Kind::Secret | Kind::Connection),
             secret,

@@ -488,12 +488,16 @@ fn a_value(spec: &'static OptionSpec) -> BoxedStrategy<String> {
 
 /// A line or two that say it, under a name that the option has or had.
 fn an_assignment() -> impl Strategy<Value = (String, String)> {
-    // A plug-in's name must be another each time, which repeated files would not keep to.
+    // A plug-in's name must be another each time, which repeated files would not keep to, and proofs
+    // are not required without keys.
     let settable: Vec<&'static OptionSpec> = OPTIONS
         .iter()
         .filter(|spec| {
             spec.kind != Kind::Plugins
-                && !matches!(spec.name, "telemetry_secret_file" | "connection_file")
+                && !matches!(
+                    spec.name,
+                    "telemetry_secret_file" | "connection_file" | "require_proof"
+                )
         })
         .collect();
     prop::sample::select(settable)

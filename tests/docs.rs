@@ -23,7 +23,7 @@ use ceilometer_ha::model::{
     FailReason, GatewayStatus, INSTANCE_STATES, Metadata, Meter, Sample, UtcTime, Volume, meters,
 };
 use ceilometer_ha::pipeline::keys::{KEYS, Of};
-use ceilometer_ha::storage::RowRefusal;
+use ceilometer_ha::storage::{HeldBack, RowRefusal};
 use ceilometer_ha::wire::Refusal;
 use ceilometer_ha::{pipeline, pollsters};
 
@@ -277,6 +277,9 @@ fn all_of_the_collectors() -> String {
     events.tried(Duration::ZERO);
     events.stored(&Stored::default(), Duration::ZERO, now);
     events.row_refused("text_too_long", &"words", now);
+    for reason in HeldBack::ALL {
+        events.held_back(reason.as_str(), 1);
+    }
     events.store_failed(1, &io::Error::other("x"), now);
     events.quarantine(Some(1), 1, now);
     events.identity_conflict("n", 2, 1, now);

@@ -946,7 +946,10 @@ mod command_line {
             .map(|path| fs::read_to_string(path).unwrap());
         let (_, section) = collector.split_once("[collector]").unwrap();
         let both = site.path("both.conf");
-        fs::write(&both, format!("{agent}[collector]{section}")).unwrap();
+        // With a secret that nobody warns about.
+        let text = format!("{agent}[collector]{section}")
+            .replace(crate::support::site::SECRET, "b6f2a87f5e9c41d6ac0b3d27");
+        fs::write(&both, text).unwrap();
         both
     }
 
@@ -957,6 +960,8 @@ mod command_line {
         calls.push(("ceilometer-collector-ha", vec!["dbsync"]));
         calls.push(("compute-ha", vec!["status"]));
         calls.push(("compute-ha", vec!["forget", "node-1"]));
+        calls.push(("compute-ha", vec!["reset-identity", "node-1"]));
+        calls.push(("compute-ha", vec!["key", "list"]));
         calls.push(("compute-ha", vec!["quarantine", "list"]));
         calls.push(("ceilometer-collector-ha", vec!["expire", "--check-config"]));
         calls.push(("compute-ha", vec!["samples"]));
@@ -1183,8 +1188,8 @@ mod command_line {
         let site = Site::new();
         let both = config_of_both(&site);
         let mut calls = calls().split_off(DAEMONS.len());
-        // There is nobody to forget.
-        calls.retain(|(_, args)| !args.contains(&"forget"));
+        // There is nobody to forget, and there are no keys.
+        calls.retain(|(_, args)| !["forget", "reset-identity", "key"].contains(&args[0]));
         calls.insert(0, ("ceilometer-collector-ha", vec!["dbsync"]));
         calls.push(("compute-ha", vec!["status", "--format", "json"]));
         calls.push(("compute-ha", vec!["status", "--watch"]));

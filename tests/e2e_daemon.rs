@@ -850,7 +850,7 @@ mod process {
         let _ = site.agent_config();
         let config = site.path("both.conf");
         let text = format!(
-            "[DEFAULT]\nhost = {HOST}\nstate_path = {}\npipeline_cfg_file = {}\n[publisher]\ntelemetry_secret = {SECRET}\n[compute]\nstorage_server_address = 127.0.0.1\n",
+            "[DEFAULT]\nhost = {HOST}\nstate_path = {}\npipeline_cfg_file = {}\n[publisher]\ntelemetry_secret = {SECRET}\nallow_weak_secret = true\n[compute]\nstorage_server_address = 127.0.0.1\n",
             site.path("both").display(),
             site.path("pipeline_ha.yaml").display(),
         );

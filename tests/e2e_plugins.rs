@@ -651,7 +651,7 @@ fn agent_files(site: &Site, plugins: &str, sources: &str) -> PathBuf {
     fs::write(
         &config,
         format!(
-            "[DEFAULT]\nhost = {HOST}\nstate_path = {}\n[compute]\nstorage_server_address = 127.0.0.1\nping_interval = 0.05\n[publisher]\ntelemetry_secret = {SECRET}\n[agent]\nhttp_listen = {listen}\n[plugins]\n{plugins}\n",
+            "[DEFAULT]\nhost = {HOST}\nstate_path = {}\n[compute]\nstorage_server_address = 127.0.0.1\nping_interval = 0.05\n[publisher]\ntelemetry_secret = {SECRET}\nallow_weak_secret = true\n[agent]\nhttp_listen = {listen}\n[plugins]\n{plugins}\n",
             state.display(),
         ),
     )

@@ -158,7 +158,7 @@ fn write_config(site: &Site, lines: &Lines) {
     let http = http_of(site, Daemon::Agent);
     let secret = match lines.more.contains("telemetry_secret") {
         true => String::new(),
-        false => format!("[publisher]\ntelemetry_secret = {SECRET}\n"),
+        false => format!("[publisher]\ntelemetry_secret = {SECRET}\nallow_weak_secret = true\n"),
     };
     let text = format!(
         "[DEFAULT]\nhost = {HOST}\nstate_path = {}\n{}\n[agent]\nhttp_listen = {http}\n{secret}[compute]\n{}\n{}\n",

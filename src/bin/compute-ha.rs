@@ -7,7 +7,7 @@ use ceilometer_ha::daemons::listen::{self, ListenArgs};
 use ceilometer_ha::daemons::reading::{self, Ask, ListArgs, SamplesArgs, StatisticsArgs};
 use ceilometer_ha::daemons::send_sample::{self, SendArgs};
 use ceilometer_ha::daemons::status::{self, Format};
-use ceilometer_ha::daemons::{self, ConfigArgs, forget, quarantine};
+use ceilometer_ha::daemons::{self, ConfigArgs, forget, identity, key, quarantine};
 use ceilometer_ha::storage::ForgetOptions;
 use clap::{Parser, Subcommand};
 
@@ -53,6 +53,29 @@ enum Command {
         /// Say what would be removed, and remove nothing
         #[arg(long)]
         dry_run: bool,
+    },
+
+    /// Let the life of a host that was heard last be its present, where it lost its state directory while
+    /// its clock was behind; without --yes, say what that would change
+    ResetIdentity {
+        #[command(flatten)]
+        config: ConfigArgs,
+
+        /// The host's name, as status shows it
+        host: String,
+
+        /// Do it
+        #[arg(long)]
+        yes: bool,
+    },
+
+    /// Make, hand out, retire or list the keys by which hosts prove what they say
+    Key {
+        #[command(flatten)]
+        config: ConfigArgs,
+
+        #[command(subcommand)]
+        command: key::Command,
     },
 
     /// List, show or drop the messages that could not be stored
@@ -123,6 +146,8 @@ fn main() -> ExitCode {
             force,
             dry_run,
         } => forget::run(&config, &host, ForgetOptions { force, dry_run }),
+        Command::ResetIdentity { config, host, yes } => identity::run(&config, &host, yes),
+        Command::Key { config, command } => key::run(&config, &command),
         Command::Quarantine { config, command } => quarantine::run(&config, &command),
         Command::Samples { config, args } => reading::run(&config, Ask::Samples(args)),
         Command::Meters { config, args } => reading::run(&config, Ask::Meters(args)),

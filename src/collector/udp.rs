@@ -2,7 +2,7 @@
 //! receives, verifies and hands over.
 
 use std::io::{self, IoSliceMut};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -32,6 +32,7 @@ const STOP_CHECK: Duration = Duration::from_millis(100);
 /// An open socket.
 pub struct UdpReceiver {
     socket: UdpSocket,
+    local: SocketAddr,
     control: Vec<u8>,
     dropped: u32,
 }
@@ -45,10 +46,16 @@ impl UdpReceiver {
             setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
         }
         setsockopt(&socket, sockopt::RxqOvfl, &1)?;
+        // A socket that takes what comes to any address learns of each datagram to which it came.
+        match address {
+            IpAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?,
+            IpAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?,
+        }
         socket.set_read_timeout(Some(STOP_CHECK))?;
         Ok(UdpReceiver {
+            local: socket.local_addr()?,
             socket,
-            control: nix::cmsg_space!(u32),
+            control: nix::cmsg_space!(u32, libc::in_pktinfo, libc::in6_pktinfo),
             dropped: 0,
         })
     }
@@ -74,9 +81,9 @@ impl UdpReceiver {
     ) {
         let mut buffer = vec![0; DATAGRAM_MAX];
         let mut next = |flags| match self.receive(&mut buffer, flags, events) {
-            Ok((length, from)) => {
-                let datagram = buffer.get(..length).unwrap_or_default();
-                take_in(datagram, from, &verifier.get(), out, events);
+            Ok(arrived) => {
+                let datagram = buffer.get(..arrived.length).unwrap_or_default();
+                take_in(datagram, &arrived, &verifier.get(), out, events);
                 true
             }
             Err(Errno::EINTR) => true,
@@ -98,35 +105,59 @@ impl UdpReceiver {
         buffer: &mut [u8],
         flags: MsgFlags,
         events: &CollectorEvents,
-    ) -> nix::Result<(usize, Option<SocketAddr>)> {
+    ) -> nix::Result<Arrived> {
         let mut parts = [IoSliceMut::new(buffer)];
         let fd = self.socket.as_raw_fd();
         let message = recvmsg::<SockaddrStorage>(fd, &mut parts, Some(&mut self.control), flags)?;
+        let mut to = self.local;
         for control in message.cmsgs().into_iter().flatten() {
-            if let ControlMessageOwned::RxqOvfl(total) = control
-                && total != self.dropped
-            {
-                events.kernel_dropped(total.wrapping_sub(self.dropped), clock::now());
-                self.dropped = total;
+            match control {
+                ControlMessageOwned::RxqOvfl(total) if total != self.dropped => {
+                    events.kernel_dropped(total.wrapping_sub(self.dropped), clock::now());
+                    self.dropped = total;
+                }
+                ControlMessageOwned::Ipv4PacketInfo(info) => {
+                    to.set_ip(Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes()).into());
+                }
+                ControlMessageOwned::Ipv6PacketInfo(info) => {
+                    to.set_ip(Ipv6Addr::from(info.ipi6_addr.s6_addr).into());
+                }
+                _ => {}
             }
         }
-        Ok((message.bytes, message.address.as_ref().and_then(address_of)))
+        Ok(Arrived {
+            length: message.bytes,
+            from: message.address.as_ref().and_then(address_of),
+            to,
+        })
     }
+}
+
+/// A datagram in the buffer.
+struct Arrived {
+    length: usize,
+    from: Option<SocketAddr>,
+    /// The address of ours that it was sent to.
+    to: SocketAddr,
 }
 
 /// Verifies and reads one datagram and hands its messages over, or counts why not. Never waits.
 fn take_in(
     datagram: &[u8],
-    from: Option<SocketAddr>,
+    arrived: &Arrived,
     verifier: &Verifier,
     out: &Inlet,
     events: &CollectorEvents,
 ) {
     let now = clock::now();
-    let (messages, refusals) = wire::receive(datagram, verifier, Via::Anywhere);
+    let (mut messages, refusals) = wire::receive(datagram, verifier, Via::Udp(arrived.to));
+    let wall = clock::utc();
+    for message in &mut messages {
+        verifier.judge_time(message, wall);
+    }
     events.received(messages.len(), datagram.len());
     for refusal in refusals {
-        events.refused(refusal, from, now);
+        events.refused(refusal, arrived.from, now);
     }
     let lost = out.push(messages, now);
     if lost != Lost::default() {

@@ -7,7 +7,7 @@ use super::options::{self, DEFAULT, Reload};
 use super::settings::{
     AgentSettings, CentralSettings, CollectorSettings, ComputeSettings, DatabaseSettings,
     IpmiSettings, LibvirtSettings, LogSettings, PluginSettings, ProcessSettings, Reserved,
-    Settings,
+    Settings, TrustSettings,
 };
 
 /// What holds after a reload, and by what it differs.
@@ -115,6 +115,8 @@ fn settings(picker: &mut Picker, running: &Settings, loaded: Settings) -> Settin
         collector,
         database,
         telemetry_secret,
+        allow_weak_secret,
+        host_key_file,
         broker,
         topic,
         spool_bytes,
@@ -161,6 +163,18 @@ fn settings(picker: &mut Picker, running: &Settings, loaded: Settings) -> Settin
         collector: self::collector(picker, &running.collector, collector),
         database: self::database(picker, &running.database, database),
         telemetry_secret: picker.pick(&of_secret, &running.telemetry_secret, telemetry_secret),
+        allow_weak_secret: picker.one(
+            "publisher",
+            "allow_weak_secret",
+            &running.allow_weak_secret,
+            allow_weak_secret,
+        ),
+        host_key_file: picker.one(
+            "publisher",
+            "host_key_file",
+            &running.host_key_file,
+            host_key_file,
+        ),
         broker: self::broker(picker, &running.broker, broker),
         topic: picker.one(
             "publisher_notifier",
@@ -424,6 +438,7 @@ fn collector(
         batch_timeout,
         topics,
         prefetch,
+        trust,
         http_listen,
     } = loaded;
     let group = "collector";
@@ -440,7 +455,41 @@ fn collector(
         ),
         topics: picker.pick(&of_topics, &running.topics, topics),
         prefetch: picker.one(group, "prefetch", &running.prefetch, prefetch),
+        trust: self::trust(picker, &running.trust, trust),
         http_listen: picker.one(group, "http_listen", &running.http_listen, http_listen),
+    }
+}
+
+fn trust(picker: &mut Picker, running: &TrustSettings, loaded: TrustSettings) -> TrustSettings {
+    let TrustSettings {
+        host_keys_file,
+        require_proof,
+        observers,
+        accept_paths,
+        clock_tolerance,
+    } = loaded;
+    let group = "collector";
+    TrustSettings {
+        host_keys_file: picker.one(
+            group,
+            "host_keys_file",
+            &running.host_keys_file,
+            host_keys_file,
+        ),
+        require_proof: picker.one(
+            group,
+            "require_proof",
+            &running.require_proof,
+            require_proof,
+        ),
+        observers: picker.one(group, "observers", &running.observers, observers),
+        accept_paths: picker.one(group, "accept_paths", &running.accept_paths, accept_paths),
+        clock_tolerance: picker.one(
+            group,
+            "clock_tolerance",
+            &running.clock_tolerance,
+            clock_tolerance,
+        ),
     }
 }
 

@@ -115,6 +115,11 @@ impl Draft {
         let mut problems = self.problems;
         problems.append(&mut values.problems);
         let options = values.set;
+        // Who looks at a fleet again and again isn't told each time what is odd about a daemon's options.
+        problems.retain(|problem| {
+            let is_odd = problem.severity != Severity::Error;
+            !(is_odd && self.purpose == Purpose::Operator && self.purpose.tolerates(problem))
+        });
         for problem in &mut problems {
             if problem.severity == Severity::Error
                 && !self.strict

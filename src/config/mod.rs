@@ -45,7 +45,7 @@ pub use problem::{Problem, Problems, Severity};
 pub use settings::{
     AgentSettings, CentralSettings, CollectorSettings, ComputeSettings, DatabaseSettings,
     EFFECTIVE_TIMEOUT_MIN, IpmiSettings, LibvirtSettings, LogSettings, Namespace, PluginSettings,
-    ProcessSettings, Quorum, Reserved, Settings, effective_timeout,
+    ProcessSettings, Quorum, Reserved, Settings, TrustSettings, effective_timeout,
 };
 
 #[cfg(feature = "publisher")]

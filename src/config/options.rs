@@ -813,6 +813,53 @@ pub static OPTIONS: &[OptionSpec] = &[
     },
     OptionSpec {
         group: "collector",
+        name: "host_keys_file",
+        kind: Kind::File,
+        help: "The keys by which hosts prove what they say, as compute-ha key writes them; for its owner \
+               alone. As soon as it is set, a host speaks for itself alone. See docs/security.md. \
+               Default: no file, and whoever knows telemetry_secret may say anything about any host.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "collector",
+        name: "require_proof",
+        kind: Kind::Bool,
+        default: "false",
+        help: "Whether readings without a proof of their host's own key are refused. Set it once every \
+               host has a key: until then those that have one are held to it anyway.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "collector",
+        name: "observers",
+        kind: Kind::List,
+        help: "Hosts that may say something about other hosts, where host_keys_file is set: those with \
+               polling_namespaces = central.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "collector",
+        name: "accept_paths",
+        kind: Kind::List,
+        help: "Further ways by which readings may come: a publisher's URL as pipeline_ha.yaml has it, where \
+               its address or port is not the one that the collector sees, as behind NAT, a virtual \
+               address or a container's published port.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "collector",
+        name: "clock_tolerance",
+        kind: Kind::Seconds {
+            least: 0.0,
+            most: 86_400.0,
+        },
+        default: "300",
+        help: "Seconds by which a reading's time may differ from the collector's clock and still count as \
+               one about now; beyond it is stored as history alone. 0 to 86400, 0 for any time.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "collector",
         name: "http_listen",
         kind: Kind::Listen,
         default: "127.0.0.1:9181",
@@ -879,6 +926,23 @@ pub static OPTIONS: &[OptionSpec] = &[
         kind: Kind::File,
         help: "A file that holds the value of telemetry_secret, which then must not be set as well. \
                Default: no file.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "publisher",
+        name: "allow_weak_secret",
+        kind: Kind::Bool,
+        default: "false",
+        help: "Whether an empty telemetry_secret, Ceilometer's default or another one that was published is \
+               only warned about. Everybody can sign with these.",
+        ..PLAIN
+    },
+    OptionSpec {
+        group: "publisher",
+        name: "host_key_file",
+        kind: Kind::File,
+        help: "This host's own key, as compute-ha key issue writes it; for its owner alone. With it readings \
+               carry a proof that no other host can make. Default: no file, no proof.",
         ..PLAIN
     },
     OptionSpec {

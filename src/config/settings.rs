@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
 use super::broker::{self, BrokerSettings};
 use super::command::{CommandLine, PluginSpec};
 use super::connection::Connection;
@@ -43,6 +45,12 @@ const SECRET_CHARS_MIN: usize = 16;
 
 /// Ceilometer's default for `telemetry_secret`, which everybody knows.
 const WELL_KNOWN_SECRET: &str = "change this for valid signing";
+
+/// SHA-256 of secrets that stand in configurations which anybody can read.
+const PUBLISHED_SECRETS: [[u8; 32]; 1] = [[
+    0x43, 0xa2, 0x2e, 0x3e, 0xe8, 0xfc, 0x1a, 0x26, 0xf8, 0xb4, 0x8c, 0x61, 0xf6, 0x4c, 0x27, 0x90,
+    0x95, 0x91, 0x07, 0x6d, 0xd3, 0x2a, 0x3e, 0x01, 0x6a, 0xaa, 0x37, 0x60, 0xad, 0xfa, 0x72, 0x97,
+]];
 
 /// A batch that waits longer than this is no larger for it where a fleet has more than a few hosts, and
 /// costs a transaction more, because its states don't wait with it.
@@ -90,6 +98,10 @@ pub struct Settings {
     pub database: DatabaseSettings,
     /// The secret that signs; None if it is unset or empty.
     pub telemetry_secret: Option<Secret>,
+    /// Whether a secret that everybody knows is only warned about.
+    pub allow_weak_secret: bool,
+    /// This host's own key; None for none.
+    pub host_key_file: Option<PathBuf>,
     /// The message broker.
     pub broker: BrokerSettings,
     /// The topic of a notifier:// publisher whose URL names none.
@@ -292,8 +304,25 @@ pub struct CollectorSettings {
     pub topics: Vec<String>,
     /// Deliveries that the broker may hand out before the first of them is acknowledged.
     pub prefetch: u16,
+    /// What is asked of messages beside the signature.
+    pub trust: TrustSettings,
     /// Where metrics and health are served; None for nowhere.
     pub http_listen: Option<SocketAddr>,
+}
+
+/// What is asked of messages beside the signature.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustSettings {
+    /// The keys of hosts; None for no keys.
+    pub host_keys_file: Option<PathBuf>,
+    /// Whether messages of ours have to have a proof.
+    pub require_proof: bool,
+    /// Hosts that may say something about others.
+    pub observers: Vec<String>,
+    /// Paths that are taken whatever the way.
+    pub accept_paths: Vec<String>,
+    /// How far a reading's time may be off; None for any time.
+    pub clock_tolerance: Option<Duration>,
 }
 
 /// Storing and forgetting.
@@ -364,6 +393,8 @@ pub(super) fn build(values: &mut Values<'_>, host_name: &str) -> Result<Settings
         collector: collector(values)?,
         database: database(values)?,
         telemetry_secret: telemetry_secret(values)?,
+        allow_weak_secret: values.truth("publisher", "allow_weak_secret")?,
+        host_key_file: values.file("publisher", "host_key_file")?,
         broker: broker::build(values)?,
         topic: values.text("publisher_notifier", "metering_topic")?,
         spool_bytes: spool_bytes(values)?,
@@ -569,7 +600,27 @@ fn collector(values: &mut Values<'_>) -> Result<CollectorSettings, Mismatch> {
         batch_timeout,
         topics: topics(values)?,
         prefetch: narrow(values, "collector", "prefetch")?,
+        trust: trust(values)?,
         http_listen: values.listen("collector", "http_listen")?,
+    })
+}
+
+fn trust(values: &mut Values<'_>) -> Result<TrustSettings, Mismatch> {
+    let group = "collector";
+    let host_keys_file = values.file(group, "host_keys_file")?;
+    let require_proof = values.truth(group, "require_proof")?;
+    if require_proof && host_keys_file.is_none() {
+        let message = "found a demand for proofs and no keys to check them by, expected [collector] \
+                       host_keys_file as well";
+        values.report(Severity::Error, group, "require_proof", message);
+    }
+    let tolerance = values.seconds(group, "clock_tolerance")?;
+    Ok(TrustSettings {
+        host_keys_file,
+        require_proof,
+        observers: values.words(group, "observers")?,
+        accept_paths: values.words(group, "accept_paths")?,
+        clock_tolerance: Some(tolerance).filter(|tolerance| !tolerance.is_zero()),
     })
 }
 
@@ -615,21 +666,38 @@ fn telemetry_secret(values: &mut Values<'_>) -> Result<Option<Secret>, Mismatch>
     let option = "telemetry_secret";
     let secret = values.secret("publisher", option)?;
     let count = secret.expose().chars().count();
-    if secret.is_empty() {
-        return Ok(None);
-    }
-    if secret.expose() == WELL_KNOWN_SECRET {
-        let message = "found Ceilometer's default, which everybody knows; make one with \
-                       `openssl rand -hex 24`";
-        values.report(Severity::Warning, "publisher", option, message);
-    } else if count < SECRET_CHARS_MIN {
+    if let Some(weakness) = weakness(&secret).filter(|_| values.is_set("publisher", option)) {
+        let is_allowed = values.truth("publisher", "allow_weak_secret")?;
+        let (severity, way_out) = match is_allowed {
+            true => (Severity::Warning, ""),
+            false => (Severity::Error, ", or set allow_weak_secret = true"),
+        };
+        let message = format!("found {weakness}; make one with `openssl rand -hex 24`{way_out}");
+        values.report(severity, "publisher", option, message);
+    } else if !secret.is_empty() && count < SECRET_CHARS_MIN {
         let message = format!(
             "found a secret of {count} characters, better {SECRET_CHARS_MIN} or more, as from \
              `openssl rand -hex 24`"
         );
         values.report(Severity::Warning, "publisher", option, message);
     }
-    Ok(Some(secret))
+    Ok(Some(secret).filter(|secret| !secret.is_empty()))
+}
+
+/// Why a secret is none; None if it may be one.
+fn weakness(secret: &Secret) -> Option<&'static str> {
+    let digest = Sha256::digest(secret.expose());
+    if secret.is_empty() {
+        Some(
+            "nothing, and this host would sign with a secret of its own as if the option weren't there",
+        )
+    } else if secret.expose() == WELL_KNOWN_SECRET {
+        Some("Ceilometer's default, which everybody knows")
+    } else if PUBLISHED_SECRETS.contains(&digest.into()) {
+        Some("a secret that was published with a configuration, which anybody may know")
+    } else {
+        None
+    }
 }
 
 /// A whole number as the narrower type that its range in the table fits into.

@@ -193,6 +193,12 @@ impl<'a> Values<'a> {
         Ok(())
     }
 
+    /// Whether anything sets an option to what it takes, be it nothing.
+    pub(super) fn is_set(&self, group: &str, name: &str) -> bool {
+        let mut set = self.set.iter().map(|set| set.spec);
+        set.any(|spec| spec.group == group && spec.name == name)
+    }
+
     /// Adds a problem about an option, at the place where it is set.
     pub(super) fn report(
         &mut self,

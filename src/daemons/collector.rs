@@ -16,19 +16,19 @@ use super::usage::UsageReader;
 use super::workers::Workers;
 use super::{
     ConfigArgs, Configuration, DRAIN_LIMIT, DaemonError, Stop, files, headroom, http, output, plan,
-    process, retention, secret, signals,
+    process, proofs, retention, secret, signals,
 };
 use crate::clock;
 use crate::collector::amqp::Consumer;
 use crate::collector::intake::{self, Inlet};
 use crate::collector::udp::{RECEIVE_BUFFER, UdpReceiver};
 use crate::collector::waiting::Limits;
-use crate::config::{CollectorSettings, Connection, Loaded, Purpose, Settings};
+use crate::config::{CollectorSettings, Connection, Loaded, Purpose, Settings, TrustSettings};
 use crate::events::{Chain, CollectorEvents, ConsumerEvents};
 use crate::model::{Secret, Shared};
-use crate::storage::{Database, RowRefusal, StoreError};
+use crate::storage::{Database, HeldBack, RowRefusal, StoreError};
 use crate::web::Health;
-use crate::wire::Verifier;
+use crate::wire::{Policy, Proven, Verifier};
 
 /// How long a batch may take, failing or hanging, before `/healthz` says so.
 const TROUBLE_AFTER: Duration = Duration::from_secs(5);
@@ -47,7 +47,7 @@ pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
     let log = Arc::new(process::begin(&settings, None, &[Role::Collector])?);
     let secret = secret::telemetry_secret(&settings)?;
     runtime.block_on(async {
-        let collector = Collector::start(&settings, &secret).await?;
+        let collector = Collector::start(&configuration, &secret).await?;
         let service = Arc::new(Service::ready(vec![collector.health()]));
         let reloads = Reloads::start(
             reader,
@@ -124,6 +124,7 @@ struct Consumers {
 #[derive(Clone)]
 struct Live {
     verifier: Shared<Verifier>,
+    proven: Proven,
     limits: Shared<Limits>,
     keep: Shared<Option<Duration>>,
 }
@@ -132,19 +133,27 @@ impl Part for Live {
     fn reload(&self, configuration: &Configuration, secret: &Secret) -> Result<(), DaemonError> {
         self.limits.set(limits(&configuration.settings.collector));
         self.keep.set(configuration.settings.database.retention);
-        self.verifier.set(Verifier::new(secret.clone()));
+        self.verifier
+            .set(verifier(configuration, secret, &self.proven));
         Ok(())
     }
 }
 
 impl Collector {
     /// Opens the database and the socket and starts.
-    pub async fn start(settings: &Settings, secret: &Secret) -> Result<Self, DaemonError> {
+    pub(super) async fn start(
+        configuration: &Configuration,
+        secret: &Secret,
+    ) -> Result<Self, DaemonError> {
+        let settings = &configuration.settings;
         let events = Arc::new(
             CollectorEvents::new(clock::now())
                 .map_err(|error| DaemonError::failed("registering metrics", error))?,
         );
         events.expect_rows_refused(RowRefusal::ALL.iter().map(|refusal| refusal.as_str()));
+        for reason in HeldBack::ALL {
+            events.held_back(reason.as_str(), 0);
+        }
         let database = Arc::new(open_database(settings).await?);
         headroom::watch(Arc::clone(&database), Arc::clone(&events)).await;
         let (inlet, outlet) = intake::intake();
@@ -154,8 +163,11 @@ impl Collector {
             intake: outlet.gauge(),
             usage: UsageReader::new(),
         });
+        let proven = Proven::default();
+        proofs::remember(Arc::clone(&database), proven.clone()).await;
         let live = Live {
-            verifier: Shared::new(Verifier::new(secret.clone())),
+            verifier: Shared::new(verifier(configuration, secret, &proven)),
+            proven,
             limits: Shared::new(limits(&settings.collector)),
             keep: Shared::new(settings.database.retention),
         };
@@ -294,6 +306,25 @@ async fn open_database(settings: &Settings) -> Result<Database, DaemonError> {
         tracing::warn!("the database is away, and is tried with each batch: {why}");
     }
     Ok(database)
+}
+
+/// What messages are held to.
+fn verifier(configuration: &Configuration, secret: &Secret, proven: &Proven) -> Verifier {
+    let TrustSettings {
+        host_keys_file: _,
+        require_proof,
+        observers,
+        accept_paths,
+        clock_tolerance,
+    } = &configuration.settings.collector.trust;
+    let policy = Policy {
+        keys: configuration.keys.ring.clone(),
+        require_proof: *require_proof,
+        observers: observers.iter().cloned().collect(),
+        accept_paths: accept_paths.iter().cloned().collect(),
+        clock_tolerance: *clock_tolerance,
+    };
+    Verifier::with(secret.clone(), policy, proven)
 }
 
 fn limits(settings: &CollectorSettings) -> Limits {

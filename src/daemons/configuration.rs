@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::keys::Keys;
 use super::{ConfigArgs, DaemonError, files};
 use crate::config::{Loaded, Problem, Purpose, SetOption, Settings, change};
 #[cfg(feature = "agent")]
@@ -24,6 +25,8 @@ pub(super) struct Configuration {
     pub(super) pipeline: Pipeline,
     /// The options that something sets, and where.
     pub(super) options: Vec<SetOption>,
+    /// The keys of hosts.
+    pub(super) keys: Keys,
     /// What is odd about it.
     pub(super) warnings: Vec<Problem>,
     /// The pipeline's file, as it was just before it was read.
@@ -79,10 +82,12 @@ impl Reader {
             settings: change.settings,
             ..loaded
         })?;
-        #[allow(unused_mut)] // a collector has no pipeline
         let mut changes = change.live;
         #[cfg(feature = "agent")]
         changes.extend(pipeline::differences(&running.pipeline, &new.pipeline));
+        if running.keys != new.keys {
+            changes.push("the keys of hosts".to_owned());
+        }
         let difference = Difference {
             changes,
             pending: change.pending,
@@ -104,6 +109,7 @@ impl Reader {
             options,
             mut warnings,
         } = loaded;
+        let keys = Keys::load(&settings, self.purpose)?;
         let mut pipeline = Pipeline {
             sources: Vec::new(),
             sinks: Vec::new(),
@@ -120,13 +126,13 @@ impl Reader {
             settings: Arc::new(settings),
             pipeline,
             options,
+            keys,
             warnings,
             seen,
         })
     }
 
     #[cfg(not(feature = "agent"))]
-    #[allow(clippy::unnecessary_wraps, clippy::unused_self)] // as where an agent runs
     fn complete(&self, loaded: Loaded) -> Result<Configuration, DaemonError> {
         let Loaded {
             settings,
@@ -134,6 +140,7 @@ impl Reader {
             warnings,
         } = loaded;
         Ok(Configuration {
+            keys: Keys::load(&settings, self.purpose)?,
             settings: Arc::new(settings),
             options,
             warnings,

@@ -78,7 +78,7 @@ fn heard_lately(host: &str, observer: &str, age_seconds: f64) -> String {
     )
 }
 
-fn unknown(nearest: &[String]) -> String {
+pub(super) fn unknown(nearest: &[String]) -> String {
     let nearest: Vec<String> = nearest.iter().map(|name| printable(name)).collect();
     match nearest.is_empty() {
         true => "nobody of that name is known".to_owned(),

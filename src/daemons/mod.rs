@@ -20,8 +20,13 @@ mod headroom;
 mod hosts;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod http;
+#[cfg(feature = "decider")]
+pub mod identity;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod instance;
+#[cfg(feature = "decider")]
+pub mod key;
+mod keys;
 #[cfg(feature = "decider")]
 pub mod listen;
 #[cfg(any(feature = "agent", feature = "collector", feature = "decider"))]
@@ -30,6 +35,8 @@ mod output;
 mod plan;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod process;
+#[cfg(feature = "collector")]
+mod proofs;
 #[cfg(feature = "decider")]
 pub mod quarantine;
 #[cfg(feature = "decider")]

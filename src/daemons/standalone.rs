@@ -56,7 +56,7 @@ pub fn run(args: &ConfigArgs) -> Result<(), DaemonError> {
     let log = Arc::new(log);
     let secret = secret::telemetry_secret(&settings)?;
     runtime.block_on(async {
-        let collector = Collector::start(&settings, &secret).await?;
+        let collector = Collector::start(&configuration, &secret).await?;
         let agent = Arc::new(Agent::start(&configuration, &secret)?);
         // What may fail comes first.
         let parts: Vec<Arc<dyn Part>> = vec![agent.clone(), collector.part()];

@@ -17,7 +17,7 @@ use crate::collector::receipt::Receipt;
 use crate::collector::waiting::{Batch, Limits, States, portions};
 use crate::events::{CollectorEvents, Stored};
 use crate::model::{Received, Shared};
-use crate::storage::{Database, IdentityConflict, Prepared, StoreError, StoreReport};
+use crate::storage::{Database, HeldBack, IdentityConflict, Prepared, StoreError, StoreReport};
 
 /// First pause after a batch that could not be stored; it doubles up to the longest.
 const RETRY_FIRST: Duration = Duration::from_millis(20);
@@ -248,6 +248,9 @@ async fn tell(mut told: Receiver<Settled>, events: Arc<CollectorEvents>) {
             closed_gaps: report.closed_gaps,
         };
         events.stored(&stored, lag, at);
+        for (reason, readings) in HeldBack::ALL.into_iter().zip(report.held_back) {
+            events.held_back(reason.as_str(), readings);
+        }
         events.heard(messages.iter().map(Arc::as_ref), clock::utc(), at);
         events.quarantine(report.quarantine_size, report.quarantine_dropped, at);
         for conflict in &report.conflicts {

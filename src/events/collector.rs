@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
+use super::clocks::Clocks;
 use super::collector_ready::CollectorReadiness;
 use super::conflicts::Conflicts;
 use super::consumer::ConsumerMetrics;
@@ -15,7 +16,7 @@ use super::metrics::Metrics;
 use super::observers::Observers;
 use super::process::ProcessMetrics;
 use super::{Chain, Usage};
-use crate::model::{Received, UtcTime};
+use crate::model::{Received, Standing, UtcTime};
 use crate::wire::Refusal;
 
 const BATCH_SIZES: &[f64] = &[1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1000.0];
@@ -92,6 +93,7 @@ pub struct CollectorEvents {
     receive_errors: IntCounter,
     dropped: IntCounterVec,
     readings: IntCounterVec,
+    held_back: IntCounterVec,
     rows_refused: IntCounterVec,
     quarantined: IntGauge,
     quarantine_dropped: IntCounter,
@@ -114,6 +116,7 @@ pub struct CollectorEvents {
     clock_ahead: prometheus::Gauge,
     clock_behind: prometheus::Gauge,
     heard: Mutex<Observers>,
+    clocks: Mutex<Clocks>,
     rivals: Mutex<Conflicts>,
     readiness: Mutex<CollectorReadiness>,
     last_commit: Mutex<Instant>,
@@ -163,6 +166,11 @@ impl CollectorEvents {
                 "Readings by what storing made of them: stored, duplicate, late (stored as history only), refused",
                 &["result"],
             )?,
+            held_back: metrics.counters(
+                "readings_history_only_total",
+                "Readings that were stored as history alone, however new they were, by why: backlog, ancient, future, retired",
+                &["reason"],
+            )?,
             rows_refused: metrics.counters("readings_refused_total", "Readings that no table can hold, by why", &["reason"])?,
             quarantined: metrics.gauge("quarantined_messages", "Messages that no table can hold and that are kept aside, of 1,000 that may; as of the last batch that changed it")?,
             quarantine_dropped: metrics.counter("quarantine_dropped_total", "Messages that are not kept aside any more, or never were, because the quarantine was full or refused them")?,
@@ -200,6 +208,7 @@ impl CollectorEvents {
             messages,
             received_bytes,
             heard: Mutex::default(),
+            clocks: Mutex::default(),
             rivals: Mutex::default(),
             readiness: Mutex::default(),
             last_commit: Mutex::new(now),
@@ -386,6 +395,13 @@ impl CollectorEvents {
         *lock(&self.last_commit) = now;
     }
 
+    /// So many readings were stored as history alone, because of this.
+    pub fn held_back(&self, reason: &'static str, readings: usize) {
+        self.held_back
+            .with_label_values(&[reason])
+            .inc_by(count(readings));
+    }
+
     /// These readings were stored, at `wall` by our clock. Who was heard is told by how many, never by
     /// name.
     pub fn heard<'m>(
@@ -395,9 +411,17 @@ impl CollectorEvents {
         now: Instant,
     ) {
         let mut observers = lock(&self.heard);
+        let mut clocks = lock(&self.clocks);
         for message in messages {
-            if let (Some(identity), Some(observed)) = (&message.identity, message.timestamp) {
+            let (Some(identity), Some(observed)) = (&message.identity, message.timestamp) else {
+                continue;
+            };
+            let standing = message.evidence.standing;
+            if standing == Standing::Live {
                 observers.heard(&identity.observer, observed, wall, now);
+            }
+            if let Some(words) = clocks.judged(&identity.observer, standing) {
+                tracing::warn!(observer = identity.observer, %observed, "{words}");
             }
         }
     }

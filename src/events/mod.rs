@@ -13,6 +13,8 @@ mod brokers;
 #[cfg(feature = "agent")]
 mod changes;
 #[cfg(feature = "collector")]
+mod clocks;
+#[cfg(feature = "collector")]
 mod collector;
 #[cfg(feature = "collector")]
 mod collector_ready;
@@ -76,7 +78,7 @@ pub use log::log_lines_lost;
 #[cfg(any(feature = "agent", feature = "collector"))]
 pub use metrics::Metrics;
 #[cfg(feature = "decider")]
-pub use operator::{host_forgotten, quarantine_purged};
+pub use operator::{host_forgotten, identity_reset, keys_changed, quarantine_purged};
 #[cfg(feature = "publisher")]
 pub use outcome::Outcome;
 #[cfg(any(feature = "agent", feature = "collector"))]

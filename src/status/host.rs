@@ -106,6 +106,7 @@ pub(super) fn host_view(facts: &HostFacts<'_>, outside: Vec<OutsideView>) -> Hos
         storage: facts.storage(),
         conflict: facts.conflict.clone(),
         clock_behind_seconds: facts.clock_behind_seconds(),
+        quality: facts.quality(),
         heartbeat: facts.heartbeat_view(),
         gateways: facts.gateways(),
         hypervisor: facts.hypervisor(),
@@ -196,6 +197,11 @@ impl<'a> HostFacts<'a> {
             silent: age == Age::Stale,
             earlier_life,
         })
+    }
+
+    fn quality(&self) -> Option<String> {
+        let newest = self.rows.states.values().max_by_key(|row| order(row))?;
+        Some(printable(&newest.quality))
     }
 
     fn storage(&self) -> StorageView {

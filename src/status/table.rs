@@ -154,7 +154,16 @@ impl Table {
         lines.extend(self.instances(host));
         lines.extend(self.outside_calm(&host.outside));
         lines.extend(self.paths(&host.paths));
+        lines.extend(self.quality(host));
         lines
+    }
+
+    /// Only where it is better than what every sender of the fleet has.
+    fn quality(&self, host: &HostView) -> Vec<String> {
+        match host.quality.as_deref() {
+            Some("host_key") => self.paragraph("  ", "proven by a key of its own", None),
+            _ => Vec::new(),
+        }
     }
 
     fn observer(&self, observer: &ObserverView) -> Vec<String> {

@@ -778,6 +778,7 @@ fn json_is_a_contract() {
             },
             "conflict": null,
             "clock_behind_seconds": 2.0,
+            "quality": "shared_secret",
             "heartbeat": {
                 "epoch": EPOCH,
                 "seq": 12,

@@ -45,6 +45,10 @@ pub struct HostView {
     /// How many seconds its clock is behind the database's; what the newest reading took to be stored
     /// counts in. Below 0 it is ahead. Null where its newest reading is too old.
     pub clock_behind_seconds: Option<f64>,
+    /// How well the origin of its newest reading is proven: `host_key` by a key of its own,
+    /// `shared_secret` by the fleet's secret alone, by which others could have made it; null when nothing
+    /// came from it.
+    pub quality: Option<String>,
     /// The agent's sign of life; null when it never sent one.
     pub heartbeat: Option<HeartbeatView>,
     /// Its storage gateways, by address.

@@ -36,14 +36,15 @@ pub(crate) struct Settled {
 }
 
 /// The observers that the batch brings anything of that belongs to rounds, with the rounds that it
-/// brings.
+/// brings. What waited somewhere may complete a round that is known already and brings none.
 pub(crate) fn by_observer<'a>(sorted: &Sorted<'a>) -> BTreeMap<&'a str, Vec<Round>> {
     let mut rounds: BTreeMap<&str, Vec<Round>> = BTreeMap::new();
     for row in &sorted.new {
         let meter = row.received.meter.name.as_str();
         if meter == meters::INSTANCE_ROUND.name {
             if let Some((observer, round)) = round_of(row) {
-                rounds.entry(observer).or_default().push(round);
+                let rounds = rounds.entry(observer).or_default();
+                rounds.extend(row.live().map(|_| round));
             }
         } else if meter == meters::INSTANCE_STATE.name
             && let Some(ours) = row.ours

@@ -7,6 +7,7 @@ use super::about;
 use super::engine::Session;
 use super::error::{StoreError, during};
 use super::link::{ask, now, run};
+use super::retired::retire;
 use super::sql;
 use crate::config::nearest::all_nearest;
 use crate::model::UtcTime;
@@ -146,6 +147,9 @@ async fn remove(
 ) -> Result<Forgotten, StoreError> {
     let operation = "forgetting a host";
     let mut forgotten = Forgotten::default();
+    // No copy of what is known now brings it back, by whichever door it comes.
+    retire(session, host, |_, last| last).await?;
+    run(session, sql::DROP_KEY_USES, vec![host.into()], operation).await?;
     // Its own looks at itself are among these; they are counted once, by whoever comes first.
     for (observer, meter, resource_id) in of_others {
         let binds = vec![observer.into(), meter.into(), resource_id.into()];
@@ -169,7 +173,7 @@ async fn remove(
     Ok(forgotten)
 }
 
-fn nearest(host: &str, names: &BTreeSet<String>) -> Vec<String> {
+pub(super) fn nearest(host: &str, names: &BTreeSet<String>) -> Vec<String> {
     let nearest = all_nearest(host, names.iter().map(String::as_str));
     nearest.into_iter().map(str::to_owned).collect()
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::plan::Sorted;
-use super::rows::Order;
+use super::rows::{Order, Row};
 
 /// How far behind the beginning of a life, by the observer's clock and by the database's, a reading
 /// of an earlier life must lie to be a sign of a rival. An agent that was restarted made its last
@@ -43,10 +43,10 @@ pub(crate) struct Standing {
     pub(crate) rival: Option<i64>,
 }
 
-/// The new readings of a batch, by observer.
+/// The new readings of a batch that may move states, by observer.
 pub(crate) fn by_observer<'a>(sorted: &Sorted<'a>) -> BTreeMap<&'a str, Vec<Seen>> {
     let mut seen: BTreeMap<&str, Vec<Seen>> = BTreeMap::new();
-    for ours in sorted.new.iter().filter_map(|row| row.ours) {
+    for ours in sorted.new.iter().filter_map(Row::live) {
         seen.entry(ours.observer).or_default().push(Seen {
             order: ours.order,
             observed_at: ours.observed_at.unix_micros(),

@@ -29,6 +29,11 @@ const MAX_CACHED_STATES: usize = 65_536;
 /// every fourth reading for hours, or a fleet of any size that loses none. When it is full it is
 /// emptied, as above.
 const MAX_CACHED_RUNS: usize = 1 << 20;
+
+/// How many hosts are remembered by when the use of their keys was written. When it is full it is
+/// emptied, which costs a row for each host.
+const MAX_CACHED_KEY_USES: usize = 65_536;
+
 /// How many observers' lives are kept in memory, at about 100 bytes each. When it is full it is
 /// emptied, as above.
 const MAX_CACHED_LIVES: usize = 65_536;
@@ -47,6 +52,8 @@ pub(crate) struct Memory {
     pub(crate) lives: HashMap<String, Life>,
     /// How many messages are in quarantine has been counted.
     pub(crate) knows_quarantine: bool,
+    /// When it was last written that a host proved itself by a key: host, number.
+    key_uses: HashMap<String, HashMap<u32, i64>>,
     observers: HashMap<String, Observer>,
     runs: usize,
     states: usize,
@@ -78,9 +85,25 @@ pub(crate) struct Learned {
     pub(crate) lives: HashMap<String, Life>,
     /// How many messages are in quarantine has been counted.
     pub(crate) knows_quarantine: bool,
+    /// Hosts that were written to have proven themselves, by which key and when.
+    pub(crate) key_uses: Vec<(String, u32, i64)>,
 }
 
 impl Memory {
+    /// Forgets what may not be so any more. When a key's use was last written is no claim about the
+    /// database, and stays: others that write would make it be written each time.
+    pub(crate) fn forget(&mut self) {
+        *self = Memory {
+            key_uses: std::mem::take(&mut self.key_uses),
+            ..Memory::default()
+        };
+    }
+
+    /// When it was last written that a host proved itself by a key.
+    pub(crate) fn key_used(&self, host: &str, number: u32) -> Option<i64> {
+        self.key_uses.get(host)?.get(&number).copied()
+    }
+
     /// What was seen of an epoch.
     pub(crate) fn window(&self, observer: &str, epoch: i64) -> Option<&SeqSet> {
         self.observers.get(observer)?.windows.get(&epoch)
@@ -126,6 +149,12 @@ impl Memory {
         }
         for (key, held) in learned.states {
             self.remember_state(key, held);
+        }
+        if self.key_uses.len() + learned.key_uses.len() > MAX_CACHED_KEY_USES {
+            self.key_uses.clear();
+        }
+        for (host, number, at) in learned.key_uses {
+            self.key_uses.entry(host).or_default().insert(number, at);
         }
     }
 

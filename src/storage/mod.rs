@@ -4,7 +4,9 @@
 //! `parts` and `about` are pure and decide what is written; `engine` connects, and `sql` holds the texts,
 //! both once for each kind of database; `schema` and `dbsync` make the tables, `writer` (with `history`,
 //! `observers`, `rounds`, `quarantine` and `memory`) stores, `retention` (with
-//! `sweep`) deletes, `fleet` reads the present and `reading` (with `conditions`) history, `forget` forgets a host.
+//! `sweep`) deletes, `fleet` reads the present and `reading` (with `conditions`) history, `forget` forgets a host, `reset`
+//! lets a lower epoch of it be the present, and `retired` keeps what either ended from coming back;
+//! `host_keys` remembers who proved himself by which key.
 
 mod about;
 mod complete;
@@ -15,6 +17,7 @@ mod error;
 mod fleet;
 mod forget;
 mod history;
+mod host_keys;
 mod identity;
 mod json;
 mod link;
@@ -25,7 +28,9 @@ mod plan;
 mod quarantine;
 mod reading;
 mod refused;
+mod reset;
 mod retention;
+mod retired;
 mod rounds;
 mod rows;
 mod schema;
@@ -46,9 +51,11 @@ use crate::query::{Cell, Filter, Group};
 
 pub use error::{StoreError, StoreErrorKind};
 pub use forget::{ForgetOptions, Forgetting, Forgotten};
+pub use host_keys::HostKeyUse;
 pub use observers::IdentityConflict;
 pub use reading::{Resources, Samples};
-pub use rows::{Prepared, RowRefusal};
+pub use reset::{Reset, Resetting};
+pub use rows::{HeldBack, Prepared, RowRefusal};
 pub use sweep::{Reach, Sweep, Swept};
 pub use writer::StoreReport;
 
@@ -211,6 +218,21 @@ impl Database {
         writer
             .with_session(move |session| Box::pin(forget::forget(session, host, options)))
             .await
+    }
+
+    /// Lets the life of a host that was heard last be its present, though its epoch is lower than another's.
+    pub async fn reset_identity(&self, host: &str, dry_run: bool) -> Result<Resetting, StoreError> {
+        let host = host.to_owned();
+        let writer = self.writer.as_ref().ok_or(StoreError::ReadOnly)?;
+        let mut writer = writer.lock().await;
+        writer
+            .with_session(move |session| Box::pin(reset::reset(session, host, dry_run)))
+            .await
+    }
+
+    /// Which hosts proved themselves by which keys, and when.
+    pub async fn host_key_uses(&self) -> Result<Vec<HostKeyUse>, StoreError> {
+        by_reader!(self, |session| host_keys::uses(session))
     }
 
     /// What is in quarantine, the newest first.

@@ -76,7 +76,7 @@ impl Pass<'_> {
     async fn learn_lives(&mut self, sorted: &Sorted<'_>) -> Result<(), StoreError> {
         let rows = sorted.new.iter().chain(&sorted.duplicates);
         let mut unknown: Vec<&str> = rows
-            .filter_map(|row| Some(row.ours?.observer))
+            .filter_map(|row| Some(row.live()?.observer))
             .filter(|observer| !self.is_present(observer))
             .collect();
         unknown.sort_unstable();

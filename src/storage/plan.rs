@@ -5,7 +5,10 @@
 //! rows ── seen before? ──yes──► duplicate: its path is remembered, nothing else
 //!           │ no
 //!           ▼
-//!         history ── newer than the state? ──no──► late: history only
+//!         history ── about now? ──no──► held back: history only
+//!           │ yes
+//!           ▼
+//!         newer than the state? ──no──► late: history only
 //!                          │ yes
 //!                          ▼
 //!                        state
@@ -62,6 +65,20 @@ pub(crate) fn sort_out<'a>(
     sorted
 }
 
+/// The rows of ours that may move states, whether or not their history is stored: what moves ahead of it
+/// may as well come after it. One of an epoch that has been forgotten is none.
+pub(crate) fn ahead<'a>(rows: Vec<Row<'a>>, windows: &Windows<'a>) -> Sorted<'a> {
+    let is_known = |row: &Row<'a>| {
+        let key = row.live().map(|ours| (ours.observer, ours.order.epoch));
+        key.and_then(|key| windows.get(&key))
+            .is_some_and(Option::is_some)
+    };
+    Sorted {
+        new: rows.into_iter().filter(is_known).collect(),
+        ..Sorted::default()
+    }
+}
+
 /// Closes the oldest gaps of each window; returns how many.
 pub(crate) fn close_gaps(windows: &mut Windows<'_>) -> usize {
     windows
@@ -88,10 +105,11 @@ pub(crate) struct StateKey<'a> {
 }
 
 impl<'a> StateKey<'a> {
-    /// What a row's state would be about; None for an old sender's, which has none.
+    /// What a row's state would be about; None for an old sender's, which has none, and for one that
+    /// moves none.
     pub(crate) fn of(row: &Row<'a>) -> Option<Self> {
         Some(StateKey {
-            observer: row.ours?.observer,
+            observer: row.live()?.observer,
             meter: &row.received.meter.name,
             resource_id: &row.received.resource_id,
         })
@@ -172,7 +190,7 @@ fn of_ours<'r, 'a>(
     rows: &'r [Row<'a>],
 ) -> impl Iterator<Item = (&'r Row<'a>, Ours<'a>, StateKey<'a>)> {
     rows.iter()
-        .filter_map(|row| Some((row, row.ours?, StateKey::of(row)?)))
+        .filter_map(|row| Some((row, row.live()?, StateKey::of(row)?)))
 }
 
 /// What a reading is to its state.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use md5::{Digest, Md5};
 
 use super::json::{self, NonFinite};
-use crate::model::{Received, ReceivedMeter, UtcTime, Value};
+use crate::model::{Received, ReceivedMeter, Standing, UtcTime, Value};
 
 /// How deep metadata may nest. Real ones are two or three deep; deeper than this is a sender gone
 /// wrong, and its message is refused rather than walked.
@@ -103,10 +103,61 @@ pub(crate) struct Row<'a> {
     pub(crate) received: &'a Received,
     /// What makes it one of ours; None for a plain Ceilometer sender's.
     pub(crate) ours: Option<Ours<'a>>,
+    /// Why it moves no state, if it is one of ours and mayn't.
+    pub(crate) held_back: Option<HeldBack>,
     /// Its row in `resource`.
     pub(crate) resource: Arc<ResourceKey>,
     /// `resource.resource_metadata`; None where the sender's was Python's None.
     pub(crate) metadata_json: Option<Arc<str>>,
+}
+
+impl<'a> Row<'a> {
+    /// What makes it one of ours, if it may move a state.
+    pub(crate) fn live(&self) -> Option<Ours<'a>> {
+        self.ours.filter(|_| self.held_back.is_none())
+    }
+}
+
+/// Why a reading is history alone, however new it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeldBack {
+    /// It waited somewhere for nobody knows how long.
+    Backlog,
+    /// Its time is too long ago.
+    Ancient,
+    /// Its time is too far ahead.
+    Future,
+    /// It is of a life of its observer that an operator ended.
+    Retired,
+}
+
+impl HeldBack {
+    /// Every member.
+    pub const ALL: [HeldBack; 4] = [
+        HeldBack::Backlog,
+        HeldBack::Ancient,
+        HeldBack::Future,
+        HeldBack::Retired,
+    ];
+
+    /// The name in metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HeldBack::Backlog => "backlog",
+            HeldBack::Ancient => "ancient",
+            HeldBack::Future => "future",
+            HeldBack::Retired => "retired",
+        }
+    }
+
+    fn of(standing: Standing) -> Option<Self> {
+        match standing {
+            Standing::Live => None,
+            Standing::Backlog => Some(HeldBack::Backlog),
+            Standing::Ancient => Some(HeldBack::Ancient),
+            Standing::Future => Some(HeldBack::Future),
+        }
+    }
 }
 
 /// What a batch's rows need that costs time to work out, made before the database is asked.
@@ -284,6 +335,7 @@ fn row_of(index: usize, received: &Received, line: Line) -> Result<Row<'_>, RowR
         index,
         received,
         ours: ours_of(received)?,
+        held_back: HeldBack::of(received.evidence.standing),
         resource: line.resource,
         metadata_json: line.metadata_json,
     })

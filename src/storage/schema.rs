@@ -51,6 +51,7 @@ pub(crate) const MIGRATIONS: &[(i64, &str)] = &[
         2,
         "observers, complete rounds of instances, and the quarantine",
     ),
+    (3, "keys that hosts prove themselves by, and retired epochs"),
 ];
 
 /// The version that this build reads and writes.

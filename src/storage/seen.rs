@@ -71,6 +71,11 @@ impl SeqSet {
         true
     }
 
+    /// The greatest number; 0 if there is none.
+    pub(crate) fn last(&self) -> u64 {
+        self.runs.last().map_or(0, |run| run.last)
+    }
+
     /// How much room it takes, in runs.
     pub(crate) fn weight(&self) -> usize {
         self.runs.len() + 1

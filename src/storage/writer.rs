@@ -2,7 +2,7 @@
 //! of the batch, and writes it.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,16 +18,21 @@ use super::plan::{self, Held, MAX_PATHS, Sorted, StateKey, StatePlan, StateWrite
 use super::quarantine;
 use super::refused::Refused;
 use super::retention::{self, Task};
-use super::rows::{self, Order, Prepared, Row, RowRefusal};
+use super::rows::{self, HeldBack, Order, Ours, Prepared, Row, RowRefusal};
 use super::seen::SeqSet;
 use super::sql::{self, Dialect};
 use super::statements::{Binds, nth, numbered, statements};
 use super::sweep::Swept;
 use crate::events::Chain;
-use crate::model::{Received, Value};
+use crate::model::{Proof, Received, Value};
 
-/// How well the origin of a reading is proven: by the secret that the whole fleet shares.
-const QUALITY_SHARED_SECRET: &str = "shared_secret";
+/// How well the origin of a reading is proven, as `ha_state` says it.
+fn quality(proof: Proof) -> &'static str {
+    match proof {
+        Proof::SharedSecret => "shared_secret",
+        Proof::HostKey(_) => "host_key",
+    }
+}
 
 /// How many epochs of one observer are remembered. Each start of an agent makes one; an agent that
 /// crashes every ten seconds fills it in ten minutes. Readings of older epochs are then refused,
@@ -52,6 +57,9 @@ pub struct StoreReport {
     /// Of the stored ones: those that came after a newer one of their meter and resource, and so
     /// moved no state.
     pub late: usize,
+    /// Of the stored ones: those that are history alone, however new they are, by
+    /// [`HeldBack::ALL`].
+    pub held_back: [usize; HeldBack::ALL.len()],
     /// States that moved.
     pub moved: u64,
     /// Gaps in what was seen that were closed because there were too many: a reading that would
@@ -76,6 +84,7 @@ impl StoreReport {
             stored,
             duplicates,
             late,
+            held_back,
             moved,
             closed_gaps,
             refused,
@@ -87,6 +96,9 @@ impl StoreReport {
         self.stored += stored;
         self.duplicates += duplicates;
         self.late += late;
+        for (sum, count) in self.held_back.iter_mut().zip(held_back) {
+            *sum += count;
+        }
         self.moved += moved;
         self.closed_gaps += closed_gaps;
         let refused = refused.into_iter();
@@ -137,7 +149,7 @@ impl Writer {
                 Err(error) if is_about_data(&error) => error,
                 Err(error) => return Err(error),
             };
-            self.memory = Memory::default();
+            self.memory.forget();
             let words = Chain(&error).to_string();
             if !parts.refused(part, is_about_a_missing_row(&error), &words) {
                 report.refused.push((first, RowRefusal::DatabaseRefused));
@@ -188,7 +200,7 @@ impl Writer {
     async fn session(&mut self) -> Result<Box<dyn Session>, StoreError> {
         let (session, is_known) = self.link.take().await?;
         if !is_known {
-            self.memory = Memory::default();
+            self.memory.forget();
         }
         Ok(session)
     }
@@ -203,7 +215,7 @@ impl Writer {
     ) -> Result<T, StoreError> {
         let (mut session, _) = self.link.take().await?;
         // Others' writes are noticed by the session itself; our own aren't.
-        self.memory = Memory::default();
+        self.memory.forget();
         let result = work(&mut *session).await;
         self.link.put_back(session, result).await
     }
@@ -232,7 +244,7 @@ async fn sweep_rows(
         .map_err(during("beginning to delete what is past its time"))?;
     // Whoever asks is told once: what a batch would learn from the answer is lost on it now.
     if standing == Standing::OthersWrote || task.takes_ids() {
-        *memory = Memory::default();
+        memory.forget();
     }
     let swept = retention::carry_out(session, task).await?;
     session
@@ -310,6 +322,8 @@ pub(crate) struct Pass<'t> {
     pub(crate) learned: Learned,
     /// Observers that the batch brings a further epoch of.
     restarted: BTreeSet<String>,
+    /// Up to which number epochs move no state again, of those of which something doesn't.
+    retired: HashMap<(String, i64), i64>,
 }
 
 impl<'t> Pass<'t> {
@@ -322,7 +336,7 @@ impl<'t> Pass<'t> {
             .await
             .map_err(during("beginning to store a batch"))?;
         if standing == Standing::OthersWrote {
-            *memory = Memory::default();
+            memory.forget();
         }
         let now = now(session).await?;
         Ok(Pass {
@@ -332,6 +346,7 @@ impl<'t> Pass<'t> {
             memory,
             learned: Learned::default(),
             restarted: BTreeSet::new(),
+            retired: HashMap::new(),
         })
     }
 
@@ -340,14 +355,16 @@ impl<'t> Pass<'t> {
         rows: Vec<Row<'_>>,
         report: &mut StoreReport,
     ) -> Result<(), StoreError> {
-        let rows = storable(rows, self.dialect, &mut report.refused);
+        let mut rows = storable(rows, self.dialect, &mut report.refused);
         let mut windows = self.windows(&rows).await?;
+        self.hold_back_retired(&mut rows);
         let mut fresh = self.fresh_messages(&rows).await?;
         let sorted = plan::sort_out(rows, &mut windows, &mut fresh);
         report.closed_gaps = plan::close_gaps(&mut windows);
         report.stored = sorted.new.len();
         report.duplicates = sorted.duplicates.len();
         report.refused.extend_from_slice(&sorted.refused);
+        report.held_back = held_back(&sorted);
 
         self.put_samples(&sorted.new).await?;
         let shown = self.show(&sorted).await?;
@@ -358,12 +375,35 @@ impl<'t> Pass<'t> {
         self.put_windows(&sorted, windows).await
     }
 
-    /// Moves the states of rows that are new, and leaves what was seen as it was.
+    /// Moves the states of rows that are newer, and leaves what was seen as it was.
     async fn show_ahead(&mut self, rows: Vec<Row<'_>>) -> Result<u64, StoreError> {
-        let rows = storable(rows, self.dialect, &mut Vec::new());
-        let mut windows = self.windows(&rows).await?;
-        let sorted = plan::sort_out(rows, &mut windows, &mut HashSet::new());
-        Ok(self.show(&sorted).await?.moved)
+        let mut rows = storable(rows, self.dialect, &mut Vec::new());
+        let windows = self.windows(&rows).await?;
+        self.hold_back_retired(&mut rows);
+        let sorted = plan::ahead(rows, &windows);
+        let moved = self.show(&sorted).await?.moved;
+        // The rest of a round may be stored already, or comes as what waited somewhere.
+        self.put_rounds(&sorted, &windows).await?;
+        Ok(moved)
+    }
+
+    /// What an operator said shall move no state again moves none.
+    fn hold_back_retired(&self, rows: &mut [Row<'_>]) {
+        if self.retired.is_empty() {
+            return;
+        }
+        for row in rows {
+            let Some(Ours {
+                observer, order, ..
+            }) = row.live()
+            else {
+                continue;
+            };
+            let up_to = self.retired.get(&(observer.to_owned(), order.epoch));
+            if up_to.is_some_and(|up_to| order.seq <= *up_to) {
+                row.held_back = Some(HeldBack::Retired);
+            }
+        }
     }
 
     /// Moves states and observers, and remembers paths.
@@ -374,6 +414,7 @@ impl<'t> Pass<'t> {
         // Before paths, which only observers have that are there.
         let conflicts = self.put_observers(sorted).await?;
         self.put_paths(sorted).await?;
+        self.put_key_uses(sorted).await?;
         let late = states.late;
         Ok(Shown {
             moved,
@@ -428,14 +469,19 @@ impl<'t> Pass<'t> {
             let (observer, epoch) = **key;
             binds.put(*n).put(observer).put(epoch);
         });
-        let found: Vec<(i64, Vec<u8>)> = read(self.session, asked, "reading what was seen").await?;
-        for (n, runs) in found {
+        let found: Vec<(i64, Vec<u8>, i64)> =
+            read(self.session, asked, "reading what was seen").await?;
+        for (n, runs, retired_seq) in found {
             if let Some(&(observer, epoch)) = nth(&keys, n) {
                 let seen = SeqSet::decode(&runs).map_err(|_| StoreError::Damaged {
                     table: "ha_seen",
                     subject: format!("{observer} {epoch}"),
                 })?;
                 windows.insert((observer, epoch), Some(seen));
+                if retired_seq > 0 {
+                    self.retired
+                        .insert((observer.to_owned(), epoch), retired_seq);
+                }
             }
         }
         for key in keys {
@@ -604,11 +650,14 @@ impl<'t> Pass<'t> {
             binds.put(observer).put(epoch).put(seen.encode()).put(now);
         });
         write(self.session, puts, "writing what was seen").await?;
-        let seen = lines.into_iter().map(|(key, seen)| {
+        for (key, seen) in lines {
             let (observer, epoch) = *key;
-            (observer.to_owned(), epoch, seen)
-        });
-        self.learned.windows.extend(seen);
+            // What is retired of an epoch is asked for each time: there is little of it.
+            let key = (observer.to_owned(), epoch);
+            if !self.retired.contains_key(&key) {
+                self.learned.windows.push((key.0, epoch, seen));
+            }
+        }
         for observer in std::mem::take(&mut self.restarted) {
             self.trim_epochs(&observer).await?;
             self.learned.restarted.push(observer);
@@ -653,6 +702,14 @@ fn state_metadata<'v>(row: &'v Row<'_>) -> Bind<'v> {
     }
 }
 
+/// How many of the new rows are history alone, by why.
+fn held_back(sorted: &Sorted<'_>) -> [usize; HeldBack::ALL.len()] {
+    HeldBack::ALL.map(|reason| {
+        let is_it = |row: &&Row<'_>| row.ours.is_some() && row.held_back == Some(reason);
+        sorted.new.iter().filter(is_it).count()
+    })
+}
+
 /// The rows that this engine can hold.
 fn storable<'a>(
     rows: Vec<Row<'a>>,
@@ -686,7 +743,7 @@ fn put_state<'v>(binds: &mut Binds<'v>, write: &'v StateWrite<'_, '_>, now: i64)
         .put(ours.order.epoch)
         .put(ours.order.seq)
         .put(ours.volume)
-        .put(QUALITY_SHARED_SECRET)
+        .put(quality(row.received.evidence.proof))
         .put(ours.observed_at.unix_micros())
         .put(now)
         .put(state_metadata(row))

@@ -1,12 +1,11 @@
 //! Pure. The metering message: from a reading to a signed datagram, and from a datagram to the
 //! messages in it that are authentic and make sense.
 
-use std::net::SocketAddr;
-
 use rmp::encode::ByteBuf;
 
+use super::keys::HostKey;
 use super::pytext::{self, Dialect};
-use super::{Refusal, envelope, msgpack, signature};
+use super::{Refusal, Verifier, Via, envelope, msgpack, proof, signature};
 use crate::model::{
     Evidence, Identity, Meter, Reading, Received, ReceivedMeter, Sample, Secret, UtcTime, Value,
     Volume,
@@ -29,15 +28,23 @@ pub fn encode(reading: &Reading, path: &str, signing: &Signing) -> Vec<u8> {
     out.into_vec()
 }
 
-/// The signed message of a reading for one path, its entries in sorted order of their keys.
+/// The signed message of a reading for one path, its entries in sorted order of their keys. The proof
+/// comes first, so that the signature covers it too.
 pub fn signed(reading: &Reading, path: &str, signing: &Signing) -> Message {
     let mut message = entries(reading, &signing.source, path);
-    let signature = signature::sign(&message, &signing.secret);
-    let place = message.iter_mut().find(|(key, _)| *key == signature::KEY);
-    if let Some((_, value)) = place {
-        *value = signature.into();
+    if let Some(key) = &signing.key {
+        let proof = proof::make(&message, key);
+        put(&mut message, proof::KEY, proof);
     }
+    let signature = signature::sign(&message, &signing.secret);
+    put(&mut message, signature::KEY, signature);
     message
+}
+
+fn put(message: &mut Message, key: &str, text: String) {
+    if let Some((_, value)) = message.iter_mut().find(|(known, _)| *known == key) {
+        *value = text.into();
+    }
 }
 
 /// A message of ours.
@@ -49,6 +56,7 @@ pub type Message = Vec<(&'static str, Value)>;
 pub struct Signing {
     source: String,
     secret: Secret,
+    key: Option<HostKey>,
 }
 
 impl Signing {
@@ -57,7 +65,13 @@ impl Signing {
         Signing {
             source: source.into(),
             secret,
+            key: None,
         }
+    }
+
+    /// The same, with a proof by the host's own key.
+    pub fn proving(self, key: Option<HostKey>) -> Self {
+        Signing { key, ..self }
     }
 }
 
@@ -137,34 +151,14 @@ pub fn receive_body(
 pub fn accept<K: AsRef<str>>(
     message: Vec<(K, Value)>,
     verifier: &Verifier,
-    _via: Via<'_>,
+    via: Via<'_>,
 ) -> Result<Received, Refusal> {
-    signature::verify(&message, &verifier.secret)?;
-    Fields::sort(message).read()
-}
-
-/// What messages are verified by.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verifier {
-    secret: Secret,
-}
-
-impl Verifier {
-    /// Takes what is signed with the secret that the fleet shares.
-    pub fn new(secret: Secret) -> Self {
-        Verifier { secret }
-    }
-}
-
-/// The way by which a message arrived, as the receiver knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Via<'a> {
-    /// Nothing is known of it.
-    Anywhere,
-    /// In a datagram to this address of ours.
-    Udp(SocketAddr),
-    /// From the queue of this topic.
-    Topic(&'a str),
+    verifier.check_signature(&message)?;
+    let proof = verifier.check_proof(&message)?;
+    let mut received = Fields::sort(message).read()?;
+    received.evidence.proof = proof;
+    verifier.check_origin(&received, via)?;
+    Ok(received)
 }
 
 /// The room a message usually needs, so that encoding reserves memory once.
@@ -217,7 +211,7 @@ fn entries(reading: &Reading, source: &str, path: &str) -> Vec<(&'static str, Va
         ("ha_epoch", (*epoch).into()),
         ("ha_observer", observer.as_str().into()),
         ("ha_path", path.into()),
-        ("ha_proof", "".into()),
+        (proof::KEY, "".into()),
         ("ha_seq", (*seq).into()),
         ("ha_v", VERSION.into()),
         ("message_id", message_id.as_str().into()),
@@ -410,7 +404,7 @@ fn identity(
 /// `ha_path` from an authentic message and put its name and value behind the observer's name: the
 /// signature would still fit, and a host that doesn't exist would have seen something.
 fn has_swallowed_a_key(text: &str) -> bool {
-    text.contains("ha_path") || text.contains("ha_proof")
+    text.contains("ha_path") || text.contains(proof::KEY)
 }
 
 fn path(value: Option<Value>) -> Result<Option<String>, Refusal> {

@@ -57,11 +57,29 @@ pub enum Refusal {
     /// another version.
     #[error("the body is not a notification of oslo.messaging, version 2")]
     NotAnEnvelope,
+    /// A proof that its observer's key doesn't yield for this message.
+    #[error("the message's proof is wrong")]
+    BadProof,
+    /// No proof, where the observer has to prove what it says.
+    #[error("the message has no proof, and its observer has to have one")]
+    NoProof,
+    /// A proof by a key whose number isn't known for its observer.
+    #[error("the message's proof is by a key that is not known")]
+    UnknownKey,
+    /// A proof by a key that was retired.
+    #[error("the message's proof is by a key that was retired")]
+    ExpiredKey,
+    /// A message about another host than its observer, which may not look at others.
+    #[error("the message is about another host than the one that sent it")]
+    WrongHost,
+    /// A message that names another path than the one by which it came.
+    #[error("the message came by another way than the one it names")]
+    OtherPath,
 }
 
 impl Refusal {
     /// Every member, with `…` for the name of a field.
-    pub const ALL: [Refusal; 17] = [
+    pub const ALL: [Refusal; 23] = [
         Refusal::TooLarge,
         Refusal::NotMsgpack,
         Refusal::UnsupportedType,
@@ -79,6 +97,12 @@ impl Refusal {
         Refusal::UnsupportedVersion,
         Refusal::NotJson,
         Refusal::NotAnEnvelope,
+        Refusal::BadProof,
+        Refusal::NoProof,
+        Refusal::UnknownKey,
+        Refusal::ExpiredKey,
+        Refusal::WrongHost,
+        Refusal::OtherPath,
     ];
 
     /// Its place in [`Refusal::ALL`]. A new member must be thought about here.
@@ -101,6 +125,12 @@ impl Refusal {
             Refusal::UnsupportedVersion => 14,
             Refusal::NotJson => 15,
             Refusal::NotAnEnvelope => 16,
+            Refusal::BadProof => 17,
+            Refusal::NoProof => 18,
+            Refusal::UnknownKey => 19,
+            Refusal::ExpiredKey => 20,
+            Refusal::WrongHost => 21,
+            Refusal::OtherPath => 22,
         }
     }
 
@@ -124,6 +154,12 @@ impl Refusal {
             Refusal::UnsupportedVersion => "unsupported_version",
             Refusal::NotJson => "not_json",
             Refusal::NotAnEnvelope => "not_an_envelope",
+            Refusal::BadProof => "bad_proof",
+            Refusal::NoProof => "no_proof",
+            Refusal::UnknownKey => "unknown_key",
+            Refusal::ExpiredKey => "expired_key",
+            Refusal::WrongHost => "wrong_host",
+            Refusal::OtherPath => "other_path",
         }
     }
 }

@@ -154,12 +154,12 @@ fn walk<K: AsRef<str>>(
     Ok(())
 }
 
-fn to_hex(bytes: &[u8]) -> String {
+pub(super) fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Reads 64 lower-case digits. Others than lower-case ones are wrong: Ceilometer compares texts.
-fn from_hex(text: &str) -> Option<[u8; 32]> {
+pub(super) fn from_hex(text: &str) -> Option<[u8; 32]> {
     let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
         return None;
     };

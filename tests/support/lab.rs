@@ -288,7 +288,7 @@ impl Lab {
         let state = self.path("collector");
         fs::create_dir_all(&state).expect("make a folder");
         let text = format!(
-            "[DEFAULT]\nhost = controller\nstate_path = {}\n[collector]\nudp_address = ::\n[publisher]\ntelemetry_secret = {SECRET}\n",
+            "[DEFAULT]\nhost = controller\nstate_path = {}\n[collector]\nudp_address = ::\nclock_tolerance = 7200\n[publisher]\ntelemetry_secret = {SECRET}\n",
             state.display()
         );
         fs::write(&config, text).expect("write a file");

@@ -94,7 +94,7 @@ impl Node {
         );
         fs::write(self.site.path("pipeline_ha.yaml"), pipeline).expect("write a file");
         let text = format!(
-            "[DEFAULT]\nhost = {HOST}\nstate_path = {}\n[compute]\nstorage_server_address = 127.0.0.1, 127.0.0.2\nping_interval = 0.05\nlibvirt_uri = {}\nlibvirt_timeout = {}\n[publisher]\ntelemetry_secret = {SECRET}\n",
+            "[DEFAULT]\nhost = {HOST}\nstate_path = {}\n[compute]\nstorage_server_address = 127.0.0.1, 127.0.0.2\nping_interval = 0.05\nlibvirt_uri = {}\nlibvirt_timeout = {}\n[publisher]\ntelemetry_secret = {SECRET}\nallow_weak_secret = true\n",
             self.site.path("agent").display(),
             self.uri,
             self.timeout,

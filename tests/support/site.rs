@@ -27,6 +27,9 @@ pub const HOST: &str = "node-1";
 pub const EPOCH: u64 = 1_700_000_000_000;
 
 const UDP_PORT: u16 = 14953;
+/// Paths that tests put on what they send themselves.
+const MADE_UP: &str =
+    "udp://test, udp://storage, udp://management, udp://again, udp://192.0.2.6:4953";
 const AGENT_HTTP_PORT: u16 = 19180;
 const COLLECTOR_HTTP_PORT: u16 = 19181;
 /// The first second byte of the addresses: 127.0 and its neighbours belong to everybody.
@@ -93,7 +96,7 @@ impl Site {
         let config = self.path("collector.conf");
         let state = self.path("collector");
         let text = format!(
-            "[DEFAULT]\nhost = controller\nstate_path = {}\n[publisher]\ntelemetry_secret = {SECRET}\n[collector]\nudp_address = {}\nudp_port = {UDP_PORT}\nhttp_listen = {}\n{lines}\n",
+            "[DEFAULT]\nhost = controller\nstate_path = {}\n[publisher]\ntelemetry_secret = {SECRET}\nallow_weak_secret = true\n[collector]\nudp_address = {}\nudp_port = {UDP_PORT}\nhttp_listen = {}\naccept_paths = {MADE_UP}\n{lines}\n",
             state.display(),
             self.ip,
             self.http(Daemon::Collector),
@@ -133,7 +136,7 @@ impl Site {
         fs::write(
             &config,
             format!(
-                "[DEFAULT]\nhost = {HOST}\nstate_path = {}\n[compute]\nstorage_server_address = 127.0.0.1, 127.0.0.2\nping_interval = 0.05\n[publisher]\ntelemetry_secret = {SECRET}\n[agent]\nhttp_listen = {}\n",
+                "[DEFAULT]\nhost = {HOST}\nstate_path = {}\n[compute]\nstorage_server_address = 127.0.0.1, 127.0.0.2\nping_interval = 0.05\n[publisher]\ntelemetry_secret = {SECRET}\nallow_weak_secret = true\n[agent]\nhttp_listen = {}\n",
                 self.path("agent").display(),
                 self.http(Daemon::Agent),
             ),
@@ -169,7 +172,7 @@ impl Site {
         fs::write(
             &config,
             format!(
-                "[DEFAULT]\nhost = {host}\nstate_path = {}\n[publisher]\ntelemetry_secret = {SECRET}\n[agent]\nhttp_listen =\n{lines}\n",
+                "[DEFAULT]\nhost = {host}\nstate_path = {}\n[publisher]\ntelemetry_secret = {SECRET}\nallow_weak_secret = true\n[agent]\nhttp_listen =\n{lines}\n",
                 folder.join("state").display(),
             ),
         )

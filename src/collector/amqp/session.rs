@@ -202,7 +202,12 @@ impl Session<'_> {
             };
             let now = clock::now();
             let verifier = self.consumer.verifier.get();
-            let (messages, _) = wire::receive_body(&delivery.data, &verifier, Via::Topic(topic));
+            let (mut messages, _) =
+                wire::receive_body(&delivery.data, &verifier, Via::Topic(topic));
+            let wall = clock::utc();
+            for message in &mut messages {
+                verifier.judge_time(message, wall);
+            }
             events.shown(inlet.show(messages, now));
             let acknowledging = from
                 .channel

@@ -123,7 +123,7 @@ impl Agent {
         let events = Arc::new(events);
         let state = agent_state::start(&settings.state_path, &events);
         events.started(&settings.host, state.epoch);
-        let (stop, signing) = (Stop::default(), Shared::new(signing(settings, secret)));
+        let (stop, signing) = (Stop::default(), Shared::new(signing(configuration, secret)));
         let compute = &settings.compute;
         let emitter = Emitter::new(
             &settings.host,
@@ -317,7 +317,7 @@ impl Part for Agent {
         let compute = &configuration.settings.compute;
         self.emitter
             .retag(compute.cluster.as_deref(), &compute.host_tags);
-        self.signing.set(signing(&configuration.settings, secret));
+        self.signing.set(signing(configuration, secret));
         Ok(())
     }
 }
@@ -451,8 +451,9 @@ fn save_changes(
     })
 }
 
-fn signing(settings: &Settings, secret: &Secret) -> Signing {
-    Signing::new(&settings.sample_source, secret.clone())
+fn signing(configuration: &Configuration, secret: &Secret) -> Signing {
+    let source = &configuration.settings.sample_source;
+    Signing::new(source, secret.clone()).proving(configuration.keys.own.clone())
 }
 
 /// Every pollster of every source.

@@ -321,7 +321,7 @@ fn publish(
     let mut ways: BTreeMap<String, Sending> = BTreeMap::new();
     for sink in &configuration.pipeline.sinks {
         for publisher in &sink.publishers {
-            let sending = Sending::start(publisher, settings, signing(settings, &secret))?;
+            let sending = Sending::start(publisher, settings, signing(configuration, &secret))?;
             ways.insert(format!("{} {}", sink.name, publisher.path()), sending);
         }
     }

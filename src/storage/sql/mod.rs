@@ -35,7 +35,7 @@ pub(crate) struct Dialect {
     /// The texts of [`super::schema::MIGRATIONS`], in their order.
     pub(crate) migrations: &'static [&'static str],
 
-    /// What was seen of (observer, epoch), by the number of the question.
+    /// What was seen of (observer, epoch), by the number of the question: runs, retired_seq.
     pub(crate) seen: Bulk,
     /// Writes what was seen: observer, epoch, runs, seen_at.
     pub(crate) put_seen: Bulk,
@@ -78,6 +78,8 @@ pub(crate) struct Dialect {
     /// Moves observers to their newest readings, in one statement as states are: observer, epoch,
     /// seq, began_observed_at, began_received_at, observed_at, received_at. How a life began stays.
     pub(crate) put_observers: Bulk,
+    /// Says that hosts proved themselves: observer, number, when, and when once more. The first time stays.
+    pub(crate) put_key_uses: Bulk,
     /// Puts what can't be stored aside, once: quarantined_at, digest, reason, detail, observer, meter,
     /// resource_id, message_id, message.
     pub(crate) put_quarantine: Bulk,
@@ -166,15 +168,44 @@ pub(crate) const PUT_MIGRATE_VERSION: &str = "INSERT INTO migrate_version \
 /// The version of our tables.
 pub(crate) const VERSION: &str = "SELECT max(version) FROM ha_schema";
 
-/// How many epochs of an observer are kept, and the oldest of them.
-pub(crate) const EPOCHS: &str = "SELECT count(*), min(epoch) FROM ha_seen WHERE observer = ?";
+/// The `retired_seq` of an epoch of which nothing moves a state again, whatever its number.
+pub(crate) const RETIRED: i64 = i64::MAX;
+
+/// How many epochs of an observer are kept that aren't retired, and the oldest of them.
+pub(crate) const EPOCHS: &str = "SELECT count(*), min(epoch) FROM ha_seen \
+     WHERE observer = ? AND retired_seq < 9223372036854775807";
 
 /// The newest epoch of an observer that is one too many: observer, how many it may have.
-pub(crate) const EPOCH_TOO_MANY: &str =
-    "SELECT epoch FROM ha_seen WHERE observer = ? ORDER BY epoch DESC LIMIT 1 OFFSET ?";
+pub(crate) const EPOCH_TOO_MANY: &str = "SELECT epoch FROM ha_seen WHERE observer = ? \
+     AND retired_seq < 9223372036854775807 ORDER BY epoch DESC LIMIT 1 OFFSET ?";
 
-/// Forgets an observer's epochs up to one.
-pub(crate) const TRIM_EPOCHS: &str = "DELETE FROM ha_seen WHERE observer = ? AND epoch <= ?";
+/// Forgets an observer's epochs up to one, but for those that are retired.
+pub(crate) const TRIM_EPOCHS: &str = "DELETE FROM ha_seen WHERE observer = ? AND epoch <= ? \
+     AND retired_seq < 9223372036854775807";
+
+/// What was seen of an observer: epoch, runs, when, retired_seq.
+pub(crate) const SEEN_OF: &str =
+    "SELECT epoch, runs, seen_at, retired_seq FROM ha_seen WHERE observer = ? ORDER BY epoch";
+
+/// The greatest place of each epoch that anything of an observer shows.
+pub(crate) const SHOWN_OF: &str = "SELECT epoch, max(seq) FROM \
+     (SELECT epoch, seq FROM ha_state WHERE observer = ? \
+     UNION ALL SELECT epoch, seq FROM ha_observer WHERE observer = ?) AS shown GROUP BY epoch";
+
+/// Says up to which number an epoch moves no state again: that number, observer, epoch.
+pub(crate) const RETIRE_EPOCH: &str =
+    "UPDATE ha_seen SET retired_seq = ? WHERE observer = ? AND epoch = ?";
+
+/// The same for one of which no history was stored: observer, epoch, runs, seen_at, that number.
+pub(crate) const PUT_RETIRED_EPOCH: &str =
+    "INSERT INTO ha_seen (observer, epoch, runs, seen_at, retired_seq) VALUES (?,?,?,?,?)";
+
+/// Which hosts proved themselves by which keys, and when.
+pub(crate) const KEY_USES: &str = "SELECT observer, number, first_used_at, last_used_at \
+     FROM ha_host_key ORDER BY observer, number";
+
+/// Forgets by which keys a host proved itself.
+pub(crate) const DROP_KEY_USES: &str = "DELETE FROM ha_host_key WHERE observer = ?";
 
 /// Which of these message ids of old senders are known.
 pub(crate) static KNOWN_MESSAGES: Bulk = Bulk::new(

@@ -98,11 +98,12 @@ pub(crate) static DIALECT: Dialect = Dialect {
     migrations: &[
         include_str!("ha_1_mysql.sql"),
         include_str!("ha_2_mysql.sql"),
+        include_str!("ha_3_mysql.sql"),
     ],
 
     // Neither engine ranges over a list of rows, but both look up each row of a table that they join.
     seen: Bulk::separated(
-        "SELECT STRAIGHT_JOIN wanted.n, ha_seen.runs FROM (",
+        "SELECT STRAIGHT_JOIN wanted.n, ha_seen.runs, ha_seen.retired_seq FROM (",
         "SELECT CAST(? AS SIGNED) AS n, CAST(? AS CHAR(255)) AS observer, CAST(? AS SIGNED) AS epoch",
         " UNION ALL ",
         ") AS wanted JOIN ha_seen \
@@ -201,6 +202,11 @@ pub(crate) static DIALECT: Dialect = Dialect {
             ", ",
             newer_place!()
         ),
+    ),
+    put_key_uses: Bulk::new(
+        "INSERT INTO ha_host_key (observer, number, first_used_at, last_used_at) VALUES",
+        "(?,?,?,?)",
+        "ON DUPLICATE KEY UPDATE last_used_at = VALUES(last_used_at)",
     ),
     put_quarantine: Bulk::new(
         "INSERT INTO ha_quarantine (quarantined_at, digest, reason, detail, observer, meter, \

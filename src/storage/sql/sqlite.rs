@@ -39,12 +39,13 @@ pub(crate) static DIALECT: Dialect = Dialect {
     migrations: &[
         include_str!("ha_1_sqlite.sql"),
         include_str!("ha_2_sqlite.sql"),
+        include_str!("ha_3_sqlite.sql"),
     ],
 
     seen: Bulk::new(
         "WITH wanted(n, observer, epoch) AS (VALUES",
         "(?,?,?)",
-        ") SELECT wanted.n, ha_seen.runs FROM wanted CROSS JOIN ha_seen \
+        ") SELECT wanted.n, ha_seen.runs, ha_seen.retired_seq FROM wanted CROSS JOIN ha_seen \
          ON ha_seen.observer = wanted.observer AND ha_seen.epoch = wanted.epoch",
     ),
     put_seen: Bulk::new(
@@ -135,6 +136,11 @@ pub(crate) static DIALECT: Dialect = Dialect {
          epoch = excluded.epoch, seq = excluded.seq, observed_at = excluded.observed_at, \
          received_at = excluded.received_at \
          WHERE (excluded.epoch, excluded.seq) > (ha_observer.epoch, ha_observer.seq)",
+    ),
+    put_key_uses: Bulk::new(
+        "INSERT INTO ha_host_key (observer, number, first_used_at, last_used_at) VALUES",
+        "(?,?,?,?)",
+        "ON CONFLICT (observer, number) DO UPDATE SET last_used_at = excluded.last_used_at",
     ),
     put_quarantine: Bulk::new(
         "INSERT INTO ha_quarantine (quarantined_at, digest, reason, detail, observer, meter, \
