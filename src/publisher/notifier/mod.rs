@@ -11,6 +11,7 @@ mod session;
 pub mod undelivered;
 mod window;
 
+use std::fmt::Display;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
 use std::sync::Arc;
@@ -74,7 +75,7 @@ enum End {
 }
 
 impl End {
-    fn lost(why: impl ToString) -> Self {
+    fn lost(why: &dyn Display) -> Self {
         End::Lost {
             why: why.to_string(),
             reason: Undeliverable::Disconnected,
@@ -84,7 +85,7 @@ impl End {
 
 impl From<BrokerError> for End {
     fn from(error: BrokerError) -> Self {
-        End::lost(Chain(&error))
+        End::lost(&Chain(&error))
     }
 }
 
@@ -155,7 +156,7 @@ impl NotifierPublisher {
                 runtime.shutdown_background();
                 end
             }
-            Err(error) => End::lost(format_args!("starting a runtime: {error}")),
+            Err(error) => End::lost(&format_args!("starting a runtime: {error}")),
         }
     }
 

@@ -147,7 +147,7 @@ impl<'a> Session<'a> {
         while self.has_room() {
             if let Some((came, batch)) = self.publisher.queue.take() {
                 if clock::now().saturating_duration_since(came) < LIVE_LIMIT {
-                    self.send(Undelivered { batch, tries: 0 }, Way::Live);
+                    self.send(&Undelivered { batch, tries: 0 }, Way::Live);
                 } else {
                     self.publisher.set_aside(batch, Undeliverable::Late, 0);
                 }
@@ -170,12 +170,12 @@ impl<'a> Session<'a> {
         let is_some = !rounds.is_empty();
         for (place, round) in rounds {
             self.place = Some(place);
-            self.send(round, Way::Backlog(Some(place)));
+            self.send(&round, Way::Backlog(Some(place)));
         }
         is_some
     }
 
-    fn send(&mut self, round: Undelivered, way: Way) {
+    fn send(&mut self, round: &Undelivered, way: Way) {
         let parcels = self.publisher.parcels(&round.batch);
         let last = parcels.len().saturating_sub(1);
         for (at, parcel) in parcels.into_iter().enumerate() {
@@ -349,7 +349,7 @@ impl<'a> Session<'a> {
             }
             Some(Event::Error(error)) => return Some(lost(&error)),
             Some(_) => {}
-            None => return Some(End::lost("the connection ended")),
+            None => return Some(End::lost(&"the connection ended")),
         }
         None
     }
@@ -366,7 +366,7 @@ fn tell_accepted(tell: &Tell, batch: &Batch) {
 }
 
 fn lost(error: &lapin::Error) -> End {
-    End::lost(Chain(error))
+    End::lost(&Chain(error))
 }
 
 async fn confirming_channel(link: &Link) -> Result<Channel, BrokerError> {
