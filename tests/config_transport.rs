@@ -51,6 +51,7 @@ const URLS: &[&str] = &[
     "h",
     "kafka://h",
     "rabbit://u:p@h:port/v",
+    "rabbit://u:p@h:65536/v",
     "rabbit://u:p@h:/v",
     "rabbit://u:p/q@h:1/v",
     "rabbit://u:p?q@h:1/v",
@@ -61,7 +62,6 @@ const URLS: &[&str] = &[
 /// URLs that are taken there and refused here, because nothing that was meant can come of them.
 const REFUSED_HERE: &[&str] = &[
     "rabbit://u:p@h:0/v",
-    "rabbit://u:p@h:65536/v",
     "rabbit://u:p@a b/v",
     "rabbit://u:p@[h]/v",
 ];
