@@ -110,6 +110,7 @@ impl Sending {
     }
 
     /// What became of them so far.
+    #[cfg(feature = "decider")]
     pub(super) fn so_far(&self) -> Sent {
         lock(&self.sent).clone()
     }

@@ -50,7 +50,7 @@ mod outcome;
 mod process;
 #[cfg(feature = "agent")]
 mod readings;
-#[cfg(feature = "agent")]
+#[cfg(feature = "publisher")]
 mod spool;
 #[cfg(feature = "agent")]
 mod spools;
@@ -83,7 +83,7 @@ pub use operator::{host_forgotten, identity_reset, keys_changed, quarantine_purg
 pub use outcome::Outcome;
 #[cfg(any(feature = "agent", feature = "collector"))]
 pub use process::Usage;
-#[cfg(feature = "agent")]
+#[cfg(feature = "publisher")]
 pub use spool::{SpoolLoss, SpoolView, Spooling};
 
 /// What all our metrics begin with.
