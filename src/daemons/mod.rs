@@ -24,6 +24,8 @@ mod http;
 pub mod identity;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod instance;
+#[cfg(any(feature = "agent", feature = "collector", feature = "decider"))]
+mod known_secret;
 #[cfg(feature = "decider")]
 pub mod key;
 mod keys;
@@ -45,7 +47,7 @@ pub mod reading;
 mod reload;
 #[cfg(feature = "collector")]
 mod retention;
-#[cfg(any(feature = "agent", feature = "collector", feature = "decider"))]
+#[cfg(any(feature = "agent", feature = "collector"))]
 mod secret;
 #[cfg(feature = "decider")]
 pub mod send_sample;

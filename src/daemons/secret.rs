@@ -10,14 +10,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::DaemonError;
+use super::known_secret::FILE;
 use crate::config::Settings;
 use crate::model::Secret;
 
-const FILE: &str = "telemetry_secret";
 const RANDOM_BYTES: usize = 24;
 
 /// The configured secret, or this host's own.
-#[cfg(any(feature = "agent", feature = "collector"))]
 pub(super) fn telemetry_secret(settings: &Settings) -> Result<Secret, DaemonError> {
     if let Some(secret) = &settings.telemetry_secret {
         return Ok(secret.clone());
@@ -39,24 +38,6 @@ pub(super) fn telemetry_secret(settings: &Settings) -> Result<Secret, DaemonErro
         "[publisher] telemetry_secret is not set: using this host's own, which no other host can verify"
     );
     Ok(secret)
-}
-
-/// The configured secret, or this host's own if it has one already: for a tool, which makes none.
-#[cfg(feature = "decider")]
-pub(super) fn known(settings: &Settings) -> Result<Secret, DaemonError> {
-    if let Some(secret) = &settings.telemetry_secret {
-        return Ok(secret.clone());
-    }
-    let path = settings.state_path.join(FILE);
-    let what = || format!("reading this host's own secret, {}", path.display());
-    let text = fs::read_to_string(&path).map_err(|error| {
-        let why = format!("{error}; [publisher] telemetry_secret is not set");
-        DaemonError::failed(what(), why)
-    })?;
-    match text.trim() {
-        "" => Err(DaemonError::failed(what(), "the file is empty")),
-        text => Ok(Secret::new(text)),
-    }
 }
 
 /// Makes the file unless it is there. It is written under another name and linked into place, so

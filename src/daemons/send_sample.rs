@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use super::sending::{Sending, Sent};
 use super::signals::{self, End};
-use super::{ConfigArgs, DaemonError, Stop, files, output, secret};
+use super::{ConfigArgs, DaemonError, Stop, files, known_secret, output};
 use crate::clock;
 use crate::config::{Loaded, Purpose, Settings};
 use crate::model::{Metadata, Meter, MeterType, Sample, Value, Volume};
@@ -80,7 +80,7 @@ pub fn run(args: &ConfigArgs, send: &SendArgs) -> Result<(), DaemonError> {
         end.wait().await;
         ending.stop();
     });
-    let signing = Signing::new(&settings.sample_source, secret::known(&settings)?);
+    let signing = Signing::new(&settings.sample_source, known_secret::of(&settings)?);
     let sending = Sending::start(&publisher, &settings, signing)?;
     let (what, outcome) = send_all(send, &settings, sending, &stop);
     runtime.shutdown_background();

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 
 use self::heard::{Heard, Tally};
 use super::signals::{self, End};
-use super::{ConfigArgs, DaemonError, Stop, files, output, secret};
+use super::{ConfigArgs, DaemonError, Stop, files, known_secret, output};
 use crate::clock;
 use crate::config::{Loaded, Purpose};
 use crate::wire::Verifier;
@@ -81,7 +81,7 @@ pub fn run(args: &ConfigArgs, listen: &ListenArgs) -> Result<(), DaemonError> {
     });
     let mut listener = Listener {
         args: listen,
-        verifier: Verifier::new(secret::known(&settings)?),
+        verifier: Verifier::new(known_secret::of(&settings)?),
         tally: Tally::default(),
         stop,
     };
