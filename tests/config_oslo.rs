@@ -423,7 +423,7 @@ fn a_value(spec: &'static OptionSpec) -> BoxedStrategy<String> {
         ]
         .boxed(),
         Kind::Secret if spec.name == "transport_url" => {
-            "rabbit://[a-z]{1,4}:[a-z0-9#=;]{1,9}@[a-z]{1,4}:[1-9][0-9]{3}/[a-z]{0,4}".boxed()
+            "rabbit://[a-z]{1,4}:[a-z0-9=;]{1,9}@[a-z]{1,4}:[1-9][0-9]{3}/[a-z]{0,4}".boxed()
         }
         Kind::Secret => "[a-z0-9 #=:;]{1,30}".boxed(),
         Kind::Bool => {

@@ -26,7 +26,7 @@ use ceilometer_ha::model::{
 use ceilometer_ha::publisher::queue::Batch;
 use ceilometer_ha::publisher::spool::body::{self, BODY_BYTES_MAX, Body, READINGS_MAX};
 use ceilometer_ha::publisher::spool::disk::{DiskFolder, folder_of};
-use ceilometer_ha::publisher::spool::hand::{GROUP_ROUNDS_MAX, HANG_LIMIT, READY_MAX, Spool};
+use ceilometer_ha::publisher::spool::hand::{HANG_LIMIT, READY_MAX, Spool};
 use ceilometer_ha::publisher::spool::record::{Found, Place, RECORD_HEAD_BYTES, Walk};
 use ceilometer_ha::publisher::spool::store::{
     AGE_MAX, Folder, Limits, Losses, SEGMENTS_MAX, Store, Stored,

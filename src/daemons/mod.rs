@@ -24,11 +24,11 @@ mod http;
 pub mod identity;
 #[cfg(any(feature = "agent", feature = "collector"))]
 mod instance;
-#[cfg(any(feature = "agent", feature = "collector", feature = "decider"))]
-mod known_secret;
 #[cfg(feature = "decider")]
 pub mod key;
 mod keys;
+#[cfg(any(feature = "agent", feature = "collector", feature = "decider"))]
+mod known_secret;
 #[cfg(feature = "decider")]
 pub mod listen;
 #[cfg(any(feature = "agent", feature = "collector", feature = "decider"))]
