@@ -272,7 +272,7 @@ impl<F: Folder> Store<F> {
                 break;
             };
             if self.cursor.offset >= end {
-                if !self.to_next_segment() {
+                if !self.pass_to_next() {
                     break;
                 }
                 continue;
@@ -385,7 +385,7 @@ impl<F: Folder> Store<F> {
     }
 
     /// False while more may still be appended to this one.
-    fn to_next_segment(&mut self) -> bool {
+    fn pass_to_next(&mut self) -> bool {
         let from = self.cursor.segment;
         let mut segments = self.segments.iter();
         let next = segments.find(|segment| segment.number > from);
@@ -506,7 +506,7 @@ impl<F: Folder> Store<F> {
             .segment_at_cursor()
             .is_some_and(|end| self.cursor.offset >= end)
         {
-            self.to_next_segment();
+            self.pass_to_next();
         }
         let done = self.done();
         while let Some(segment) = self.segments.front()
