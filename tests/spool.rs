@@ -26,7 +26,7 @@ use ceilometer_ha::model::{
 use ceilometer_ha::publisher::queue::Batch;
 use ceilometer_ha::publisher::spool::body::{self, BODY_BYTES_MAX, Body, READINGS_MAX};
 use ceilometer_ha::publisher::spool::disk::{DiskFolder, folder_of};
-use ceilometer_ha::publisher::spool::hand::{GROUP_ROUNDS_MAX, HANG_LIMIT, READY_MAX, Spool};
+use ceilometer_ha::publisher::spool::hand::{HANG_LIMIT, READY_MAX, Spool};
 use ceilometer_ha::publisher::spool::record::{Found, Place, RECORD_HEAD_BYTES, Walk};
 use ceilometer_ha::publisher::spool::store::{
     AGE_MAX, Folder, Limits, Losses, SEGMENTS_MAX, Store, Stored,
@@ -932,9 +932,9 @@ fn another_life_sends_what_this_one_left_and_nothing_that_was_sent() {
     first.spool.sent(seventh.0);
     // Two at once: the second one runs without a disk, and says so.
     let mut second = Running::start(&path, 50);
-    second.wait_for(|told| {
-        matches!(&told[..], [Spooling::Failed(why), ..] if why.contains("another publisher"))
-    });
+    second.wait_for(
+        |told| matches!(told, [Spooling::Failed(why), ..] if why.contains("another publisher")),
+    );
     second.put(90..=91);
     assert_eq!(second.drain(), [90, 91]);
     first.put(21..=22);

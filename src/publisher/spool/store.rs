@@ -294,8 +294,9 @@ impl<F: Folder> Store<F> {
     /// means that the next life may send it once more.
     pub fn sent(&mut self, end: Place) -> io::Result<()> {
         while self.lent.front().is_some_and(|lent| lent.end <= end) {
-            let lent = self.lent.pop_front();
-            self.take_off(lent);
+            if let Some(lent) = self.lent.pop_front() {
+                self.take_off(&lent);
+            }
         }
         self.settle();
         let done = self.done();
@@ -472,16 +473,10 @@ impl<F: Folder> Store<F> {
         }
     }
 
-    fn take_off(&mut self, lent: Option<Lent>) {
-        let Some(Lent {
-            from, at, readings, ..
-        }) = lent
-        else {
-            return;
-        };
-        if let Some(segment) = self.segment_mut(from.segment) {
-            segment.less(readings);
-            segment.oldest = at;
+    fn take_off(&mut self, lent: &Lent) {
+        if let Some(segment) = self.segment_mut(lent.from.segment) {
+            segment.less(lent.readings);
+            segment.oldest = lent.at;
         }
     }
 
