@@ -932,9 +932,9 @@ fn another_life_sends_what_this_one_left_and_nothing_that_was_sent() {
     first.spool.sent(seventh.0);
     // Two at once: the second one runs without a disk, and says so.
     let mut second = Running::start(&path, 50);
-    second.wait_for(|told| {
-        matches!(&told[..], [Spooling::Failed(why), ..] if why.contains("another publisher"))
-    });
+    second.wait_for(
+        |told| matches!(told, [Spooling::Failed(why), ..] if why.contains("another publisher")),
+    );
     second.put(90..=91);
     assert_eq!(second.drain(), [90, 91]);
     first.put(21..=22);

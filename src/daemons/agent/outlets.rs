@@ -58,6 +58,9 @@ impl Outlet {
     }
 }
 
+/// Where a notifier's undelivered rounds wait, and the thread that serves it, if one does.
+type Kept = (Box<dyn Backlog>, Option<JoinHandle<()>>);
+
 /// Starts publishers, and knows how many serve one path.
 pub(super) struct Publishers {
     pub(super) workers: Workers,
@@ -197,10 +200,7 @@ impl Publishers {
 
     /// Where a notifier's rounds wait that couldn't be delivered; with the thread that writes them to a disk,
     /// if one does.
-    fn backlog(
-        &self,
-        target: &NotifierTarget,
-    ) -> Result<(Box<dyn Backlog>, Option<JoinHandle<()>>), DaemonError> {
+    fn backlog(&self, target: &NotifierTarget) -> Result<Kept, DaemonError> {
         let Policy::Queue(rounds) = target.policy else {
             return Ok((notifier::in_memory(target.policy), None));
         };

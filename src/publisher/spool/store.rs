@@ -272,7 +272,7 @@ impl<F: Folder> Store<F> {
                 break;
             };
             if self.cursor.offset >= end {
-                if !self.to_next_segment() {
+                if !self.pass_to_next() {
                     break;
                 }
                 continue;
@@ -294,8 +294,9 @@ impl<F: Folder> Store<F> {
     /// means that the next life may send it once more.
     pub fn sent(&mut self, end: Place) -> io::Result<()> {
         while self.lent.front().is_some_and(|lent| lent.end <= end) {
-            let lent = self.lent.pop_front();
-            self.take_off(lent);
+            if let Some(lent) = self.lent.pop_front() {
+                self.take_off(&lent);
+            }
         }
         self.settle();
         let done = self.done();
@@ -385,7 +386,7 @@ impl<F: Folder> Store<F> {
     }
 
     /// False while more may still be appended to this one.
-    fn to_next_segment(&mut self) -> bool {
+    fn pass_to_next(&mut self) -> bool {
         let from = self.cursor.segment;
         let mut segments = self.segments.iter();
         let next = segments.find(|segment| segment.number > from);
@@ -472,16 +473,10 @@ impl<F: Folder> Store<F> {
         }
     }
 
-    fn take_off(&mut self, lent: Option<Lent>) {
-        let Some(Lent {
-            from, at, readings, ..
-        }) = lent
-        else {
-            return;
-        };
-        if let Some(segment) = self.segment_mut(from.segment) {
-            segment.less(readings);
-            segment.oldest = at;
+    fn take_off(&mut self, lent: &Lent) {
+        if let Some(segment) = self.segment_mut(lent.from.segment) {
+            segment.less(lent.readings);
+            segment.oldest = lent.at;
         }
     }
 
@@ -506,7 +501,7 @@ impl<F: Folder> Store<F> {
             .segment_at_cursor()
             .is_some_and(|end| self.cursor.offset >= end)
         {
-            self.to_next_segment();
+            self.pass_to_next();
         }
         let done = self.done();
         while let Some(segment) = self.segments.front()

@@ -39,19 +39,20 @@ pub fn work<F: Folder>(spool: &Spool, limits: Limits, open: impl Fn() -> io::Res
         let mut done = Done::default();
         let result = worker.attempt(&work, spool, &mut done);
         let now = clock::now();
+        let mut news = None;
         match result {
             // Who had nothing to write doesn't know whether the disk takes anything again.
             Ok(()) if blocked != Blocked::Nothing && now < until => {}
             Ok(()) => {
                 if blocked != Blocked::Nothing {
-                    spool.tell(Spooling::Works);
+                    news = Some(Spooling::Works);
                 }
                 (blocked, pause) = (Blocked::Nothing, PAUSE_FIRST);
                 until = now + LOOK_PERIOD;
             }
             Err(error) => {
                 if blocked == Blocked::Nothing {
-                    spool.tell(Spooling::Failed(error.to_string()));
+                    news = Some(Spooling::Failed(error.to_string()));
                 }
                 blocked = worker.doubt(&error);
                 until = now + pause;
@@ -60,6 +61,10 @@ pub fn work<F: Folder>(spool: &Spool, limits: Limits, open: impl Fn() -> io::Res
         }
         done.has_failed = blocked != Blocked::Nothing;
         spool.done(done);
+        // What is told is so already.
+        if let Some(news) = news {
+            spool.tell(news);
+        }
         if work.is_closed && (blocked != Blocked::Nothing || spool.is_settled()) {
             break;
         }
