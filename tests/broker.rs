@@ -1,12 +1,17 @@
 //! Connections to a message broker and declarations there, against a RabbitMQ of each test's own.
 
 // A test's helpers may fail as the test itself may.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod support;
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -52,7 +57,7 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// Why it isn't let in, with all causes; never with the password.
 async fn refusal(broker: &Broker) -> (BrokerError, String) {
-    let error = broker.connect().await.err().expect("nobody is let in");
+    let error = broker.connect().await.expect_err("nobody is let in");
     let words = format!("{}", Chain(&error));
     assert!(!format!("{words} {error:?}").contains(PASSWORD), "{words}");
     (error, words)
@@ -277,20 +282,11 @@ fn an_expired_certificate_is_called_so() {
         folder.path().join("ca.pem").display()
     );
     let broker = broker(&format!("rabbit://127.0.0.1:{port}/"), &section);
-    runtime().block_on(async {
-        loop {
-            match refusal(&broker).await {
-                // It isn't up yet.
-                (BrokerError::Unreachable { .. }, _) => {
-                    tokio::time::sleep(Duration::from_millis(20)).await
-                }
-                (_, words) => {
-                    assert!(words.contains("its certificate has expired"), "{words}");
-                    return;
-                }
-            }
-        }
+    wait_for("somebody to listen", || {
+        TcpStream::connect(("127.0.0.1", port)).ok()
     });
+    let (_, words) = runtime().block_on(refusal(&broker));
+    assert!(words.contains("its certificate has expired"), "{words}");
 }
 
 /// What is there already is used as it is, and named; and it works.

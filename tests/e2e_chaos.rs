@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ceilometer_ha::clock;
 use support::process::Process;
@@ -158,11 +158,11 @@ impl Plant {
     /// What is in the history, by epoch and number, and how many times.
     fn stored(&self) -> BTreeMap<(u64, u64), u64> {
         let rows = self.database.sql(
-            "SELECT m.value, s.volume, count(*) FROM sample s \
+            "SELECT m.value, CAST(s.volume AS UNSIGNED), count(*) FROM sample s \
              JOIN metadata_int m ON m.id = s.resource_id AND m.meta_key = 'epoch' \
              GROUP BY m.value, s.volume",
         );
-        let number = |text: &str| text.parse::<f64>().expect("a number") as u64;
+        let number = |text: &str| text.parse::<u64>().expect("a whole number");
         rows.iter()
             .map(|row| {
                 let columns: Vec<&str> = row.split('\t').collect();
@@ -235,7 +235,7 @@ fn whoever_is_killed_nothing_accepted_is_missing_and_nothing_is_twice() {
             _ => dice.victim(),
         };
         plant.kill(victim);
-        let killed = Instant::now();
+        let killed = clock::now();
         plant.start_again(victim);
         let (outage, back) = (killed.elapsed(), clock::utc().unix_micros());
         plant.wait_for_present(back);
