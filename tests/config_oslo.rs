@@ -473,6 +473,10 @@ fn a_value(spec: &'static OptionSpec) -> BoxedStrategy<String> {
         }
         Kind::Sources => Just("10.0.0.1, fd00::1".to_owned()).boxed(),
         Kind::Tags => Just("a:b, c:d".to_owned()).boxed(),
+        // One of the two without the other is an error.
+        Kind::File if matches!(spec.name, "ssl_cert_file" | "ssl_key_file") => {
+            Just(String::new()).boxed()
+        }
         Kind::Path | Kind::File => "(/[a-z]{1,4}){1,3}".boxed(),
         Kind::Connection => "sqlite:////[a-z]{1,4}/[a-z]{1,4}".boxed(),
         Kind::Interface => "[a-z]{1,4}[0-9]".boxed(),
@@ -496,7 +500,10 @@ fn an_assignment() -> impl Strategy<Value = (String, String)> {
             spec.kind != Kind::Plugins
                 && !matches!(
                     spec.name,
-                    "telemetry_secret_file" | "connection_file" | "require_proof"
+                    "telemetry_secret_file"
+                        | "connection_file"
+                        | "transport_url_file"
+                        | "require_proof"
                 )
         })
         .collect();

@@ -42,6 +42,14 @@ fn collector(site: &Site) -> Command {
     command
 }
 
+/// Another secret than the site's, which is a published one that every daemon warns of.
+fn quiet(command: &mut Command) -> &mut Command {
+    command.env(
+        "OS_PUBLISHER__TELEMETRY_SECRET",
+        "one-that-nobody-published",
+    )
+}
+
 /// The agent has sent nothing but good readings so far, and goes on to do so, round after round.
 #[track_caller]
 fn assert_the_beat_goes_on(site: &Site) {
@@ -169,7 +177,7 @@ mod log {
         let site = Site::new();
         let (log, moved) = (site.path("logs/agent.log"), site.path("logs/agent.log.1"));
         let mut command = agent(&site);
-        command
+        quiet(&mut command)
             .env("OS_DEFAULT__DEBUG", "true")
             .env("OS_DEFAULT__USE_STDERR", "false")
             .env("OS_DEFAULT__LOG_FILE", &log);
@@ -220,7 +228,7 @@ mod log {
     fn lines_in_json_are_objects() {
         let site = Site::new();
         let mut command = agent(&site);
-        command.env("OS_DEFAULT__USE_JSON", "true");
+        quiet(&mut command).env("OS_DEFAULT__USE_JSON", "true");
         let agent = Process::start(&mut command, &site.path("err"));
         site.wait_for_health(Daemon::Agent);
         end(agent);
@@ -300,10 +308,9 @@ mod log {
     #[test]
     fn the_journal_gets_fields_and_delays_nothing() {
         let site = Site::new();
-        let _collector = site.collector();
         let journal = listen(&site.path("journal"));
         let mut command = with_sockets_of(site.folder.path(), &agent(&site));
-        command
+        quiet(&mut command)
             .env("OS_DEFAULT__DEBUG", "true")
             .env("OS_DEFAULT__USE_JOURNAL", "true");
         let agent = Process::start(&mut command, &site.path("err"));

@@ -63,7 +63,7 @@ fn body_of(readings: &[Reading]) -> Vec<u8> {
     let signing = Signing::new("openstack", Secret::new(SECRET));
     let messages: Vec<wire::Message> = readings
         .iter()
-        .map(|reading| wire::signed(reading, "notifier://?topic=metering_ha", &signing))
+        .map(|reading| wire::signed(reading, "notifier://?topic=metering", &signing))
         .collect();
     let notification = Notification {
         host: "node-1",

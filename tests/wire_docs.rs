@@ -7,9 +7,10 @@
 use std::fs;
 use std::path::PathBuf;
 
-use ceilometer_ha::model::{Secret, UtcTime, Value};
+use ceilometer_ha::model::{Proof, Secret, UtcTime, Value};
 use ceilometer_ha::wire::envelope::{self, Notification};
-use ceilometer_ha::wire::{self, Verifier, Via, msgpack, signature};
+use ceilometer_ha::wire::keys::KeyRing;
+use ceilometer_ha::wire::{self, Policy, Proven, Verifier, Via, msgpack, signature};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::Value as Json;
 use sha2::Sha256;
@@ -103,17 +104,69 @@ fn unhex(text: &str) -> Vec<u8> {
         .collect()
 }
 
+/// Bytes behind their number, which has eight bytes.
+fn counted(bytes: &[u8]) -> Vec<u8> {
+    [&(bytes.len() as u64).to_be_bytes(), bytes].concat()
+}
+
+/// What is proven of a value, by the page's table.
+fn proven_bytes(json: &Json) -> Vec<u8> {
+    match json {
+        Json::Null => b"n".to_vec(),
+        Json::String(text) => [b"s", counted(text.as_bytes()).as_slice()].concat(),
+        Json::Number(number) => match number.as_i64() {
+            Some(whole) => [b"i", counted(whole.to_string().as_bytes()).as_slice()].concat(),
+            None => [b"d", number.as_f64().unwrap().to_be_bytes().as_slice()].concat(),
+        },
+        Json::Object(map) => {
+            let mut keys: Vec<&String> = map.keys().collect();
+            keys.sort();
+            let mut bytes = [b"m", (keys.len() as u64).to_be_bytes().as_slice()].concat();
+            for key in keys {
+                bytes.extend(counted(key.as_bytes()));
+                bytes.extend(proven_bytes(&map[key]));
+            }
+            bytes
+        }
+        other => panic!("the example has no {other}"),
+    }
+}
+
+/// The key of a host by the master of number 1, by the page's rule.
+fn key_of(host: &str, master: &[u8]) -> [u8; 32] {
+    let length = u32::try_from(host.len()).unwrap().to_be_bytes();
+    let info = [length.as_slice(), host.as_bytes(), &1u32.to_be_bytes()];
+    let mut key = [0; 32];
+    let derived = hkdf::Hkdf::<Sha256>::new(Some(b"ceilometer-ha host key"), master);
+    derived.expand(&info.concat(), &mut key).unwrap();
+    key
+}
+
+fn mac(key: &[u8], bytes: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+    mac.update(bytes);
+    hex(&mac.finalize().into_bytes())
+}
+
 #[test]
 fn the_worked_example_follows_from_its_message() {
     let mut page = page();
     let secret = Secret::new(unwrapped(&page, "secret"));
     let message: Json = serde_json::from_str(&block(&page, "message")).unwrap();
-    let map = message.as_object().unwrap();
 
+    let key = key_of("node-1", &unhex(&unwrapped(&page, "master")));
+    let bytes = [
+        b"ceilometer-ha proof 1\0",
+        proven_bytes(&message).as_slice(),
+    ]
+    .concat();
+    let proof = format!("1:{}", mac(&key, &bytes));
+    let mut map = message.as_object().unwrap().clone();
+    map.insert("ha_proof".to_owned(), proof.as_str().into());
+
+    let map = &map;
     let text = signed_text("", map);
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).unwrap();
-    mac.update(text.as_bytes());
-    let signature = hex(&mac.finalize().into_bytes());
+    let signature = mac(secret.expose().as_bytes(), text.as_bytes());
     assert_eq!(
         signature::sign(&entries(map), &secret),
         signature,
@@ -136,6 +189,9 @@ fn the_worked_example_follows_from_its_message() {
     let body = String::from_utf8(body).unwrap();
 
     for (name, expected) in [
+        ("key", &hex(&key)),
+        ("proven bytes", &hex(&bytes)),
+        ("proof", &proof),
         ("signed text", &text),
         ("signature", &signature),
         ("datagram", &datagram),
@@ -158,11 +214,18 @@ fn the_worked_example_follows_from_its_message() {
 #[test]
 fn a_collector_takes_the_example_by_both_ways() {
     let page = page();
-    let verifier = Verifier::new(Secret::new(unwrapped(&page, "secret")));
+    let policy = Policy {
+        keys: KeyRing::parse(&format!("master 1 {}", unwrapped(&page, "master"))).unwrap(),
+        require_proof: true,
+        ..Policy::default()
+    };
+    let secret = Secret::new(unwrapped(&page, "secret"));
+    let verifier = Verifier::with(secret, policy, &Proven::default());
     let datagram = unhex(&unwrapped(&page, "datagram"));
     let (mut received, refusals) = wire::receive(&datagram, &verifier, Via::Anywhere);
     assert_eq!((received.len(), refusals), (1, vec![]));
     let by_udp = received.remove(0);
+    assert_eq!(by_udp.evidence.proof, Proof::HostKey(1));
     let identity = by_udp.identity.as_ref().unwrap();
     assert_eq!((identity.observer.as_str(), identity.seq), ("node-1", 9));
 

@@ -1,7 +1,8 @@
-"""Ceilometer's own ways over a message broker, for the tests of ours: one JSON document on standard output.
+"""Ceilometer's own ways to a collector, for the tests of ours: one JSON document on standard output.
 
 broker.py send URL TOPIC    publishes three samples as Ceilometer's notifier:// publisher does; the ids of their
                             messages
+broker.py send-udp URL      the same by its udp:// publisher
 broker.py receive URL TOPIC N waits for N messages as an oslo.messaging notification listener does; each with
                             whether Ceilometer verifies it
 """
@@ -16,6 +17,7 @@ import oslo_messaging
 from ceilometer import messaging
 from ceilometer import service
 from ceilometer.publisher import messaging as notifier
+from ceilometer.publisher import udp
 from ceilometer.publisher import utils
 from oslo_messaging import transport
 
@@ -34,7 +36,14 @@ def configured(url):
 
 def send(url, topic):
     where = urllib.parse.urlsplit(f"notifier://?topic={topic}")
-    publisher = notifier.SampleNotifierPublisher(configured(url), where)
+    return publish(notifier.SampleNotifierPublisher(configured(url), where))
+
+
+def send_udp(url):
+    return publish(udp.UDPPublisher(configured("rabbit://"), urllib.parse.urlsplit(url)))
+
+
+def publish(publisher):
     samples = [verify.new_sample(volume, {"żółć": {"a": 1.5}}, None) for volume in (1, 0.5, 2**40)]
     publisher.publish_samples(samples)
     return [sample.id for sample in samples]
@@ -54,7 +63,7 @@ class Endpoint:
 
 
 def receive(url, topic, count):
-    conf, endpoint = configured(url), Endpoint(count)
+    conf, endpoint = configured(url), Endpoint(int(count))
     target = oslo_messaging.Target(topic=topic, exchange="ceilometer")
     listener = messaging.get_batch_notification_listener(
         messaging.get_transport(conf), [target], [endpoint], batch_size=10, batch_timeout=1
@@ -66,12 +75,15 @@ def receive(url, topic, count):
     return endpoint.messages
 
 
+COMMANDS = {"send": send, "send-udp": send_udp, "receive": receive}
+
+
 def main():
     # Ceilometer's log may go to standard output, which is for the answer alone.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    command, url, topic = sys.argv[1:4]
-    answer = send(url, topic) if command == "send" else receive(url, topic, int(sys.argv[4]))
+    command, *arguments = sys.argv[1:]
+    answer = COMMANDS[command](*arguments)
     json.dump(answer, answers)
     answers.flush()
 

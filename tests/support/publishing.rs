@@ -135,7 +135,7 @@ pub fn broker(url: &str, options: &str) -> BrokerSettings {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("agent.conf");
     let text = format!(
-        "[DEFAULT]\ntransport_url = {url}\n[oslo_messaging_rabbit]\n{options}\n[publisher]\ntelemetry_secret = {SECRET}\n"
+        "[DEFAULT]\ntransport_url = {url}\n[oslo_messaging_rabbit]\n{options}\n[publisher]\ntelemetry_secret = {SECRET}\nallow_weak_secret = true\n"
     );
     fs::write(&config, text).unwrap();
     let args = ConfigArgs {
