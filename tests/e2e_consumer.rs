@@ -7,6 +7,8 @@
     clippy::indexing_slicing
 )]
 
+// Of its scripts only one is run here.
+#[allow(dead_code)]
 #[path = "ceilometer/mod.rs"]
 mod ceilometer;
 mod support;
