@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::status::Format;
-use super::{ConfigArgs, DaemonError, files, keys, logging, output, plan, signals};
+use super::{ConfigArgs, DaemonError, files, key_files, keys, logging, output, plan, signals};
 use crate::config::{Loaded, Purpose, Settings};
 use crate::events;
 use crate::model::Secret;
@@ -90,7 +90,7 @@ fn issue(path: &Path, host: &str, to: Option<&Path>) -> Result<(), DaemonError> 
     match to {
         None => output::write(&key.issued()),
         Some(file) => {
-            keys::write_own(file, &key.issued())
+            key_files::write_own(file, &key.issued())
                 .map_err(|error| failed(format!("writing {}", file.display()), error))?;
             output::line(format_args!(
                 "wrote key {} of {} to {}",
@@ -112,7 +112,7 @@ fn rotate(settings: &Settings, path: &Path) -> Result<(), DaemonError> {
         return Err(failed(what, "there is no number left"));
     };
     let secret = random().map_err(|error| failed("reading random bytes", error))?;
-    keys::append(path, &master_line(number, &secret))
+    key_files::append(path, &master_line(number, &secret))
         .map_err(|error| failed(format!("writing {}", path.display()), error))?;
     told(settings, &format!("master {number} added"))?;
     output::line(format_args!(
@@ -146,7 +146,7 @@ fn retire(
         let words = "it is the only master that is left: add the next one first, with `compute-ha key rotate`";
         return Err(failed(what, words));
     }
-    keys::append(path, &retired_line(number, host))
+    key_files::append(path, &retired_line(number, host))
         .map_err(|error| failed(format!("writing {}", path.display()), error))?;
     told(settings, &format!("key {number}{of} retired"))?;
     output::line(format_args!(

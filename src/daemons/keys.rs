@@ -1,24 +1,27 @@
-//! Reads the files of keys, and writes the collector's. They are for their owner alone: a key that
-//! others can read proves nothing.
+//! Reads the files of keys. They are for their owner alone: a key that others can read proves nothing.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::DaemonError;
-use crate::config::{Problem, Problems, Purpose, Settings, Severity};
-use crate::wire::keys::{HOST_KEY_BYTES_MAX, HostKey, KEYS_BYTES_MAX, KeyRing, KeysError};
+use crate::config::{Problem, Problems, Severity};
+#[cfg(any(feature = "agent", feature = "collector"))]
+use crate::config::{Purpose, Settings};
+#[cfg(any(feature = "agent", feature = "collector"))]
+use crate::wire::keys::{HOST_KEY_BYTES_MAX, HostKey};
+use crate::wire::keys::{KEYS_BYTES_MAX, KeyRing, KeysError};
 
 /// The mode's bits for all but the owner.
 const FOR_OTHERS: u32 = 0o077;
-/// The mode of a file that holds a key.
-const OWNER_ALONE: u32 = 0o600;
 
+#[cfg(any(feature = "agent", feature = "collector"))]
 const OF_HOST: &str = "[publisher] host_key_file";
 const OF_COLLECTOR: &str = "[collector] host_keys_file";
 
-/// The keys that a program has.
+/// The keys that a daemon has.
+#[cfg(any(feature = "agent", feature = "collector"))]
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Keys {
     /// An agent's own.
@@ -27,6 +30,7 @@ pub(super) struct Keys {
     pub(super) ring: KeyRing,
 }
 
+#[cfg(any(feature = "agent", feature = "collector"))]
 impl Keys {
     /// Reads what the settings name and the program uses.
     pub(super) fn load(settings: &Settings, purpose: Purpose) -> Result<Self, DaemonError> {
@@ -46,6 +50,7 @@ impl Keys {
 }
 
 /// The key of this very host.
+#[cfg(any(feature = "agent", feature = "collector"))]
 fn own(path: &Path, host: &str) -> Result<HostKey, DaemonError> {
     let text = read(path, OF_HOST, HOST_KEY_BYTES_MAX)?;
     let key = HostKey::parse(&text).map_err(|error| in_line(path, OF_HOST, error))?;
@@ -104,61 +109,10 @@ fn told(problem: Problem) -> DaemonError {
     DaemonError::Config(Problems::new(vec![problem]))
 }
 
-/// Adds a line to a keys file: to a copy, which takes the file's place once it is on the disk, with the
-/// same mode and owner. A file that isn't there is made.
-#[cfg(feature = "decider")]
-pub(super) fn append(path: &Path, line: &str) -> io::Result<()> {
-    let (mut text, mode, owner) = match fs::metadata(path) {
-        Ok(found) => (
-            fs::read_to_string(path)?,
-            found.permissions().mode() & 0o7777,
-            Some((found.uid(), found.gid())),
-        ),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => (String::new(), OWNER_ALONE, None),
-        Err(error) => return Err(error),
-    };
-    if !text.is_empty() && !text.ends_with('\n') {
-        text.push('\n');
-    }
-    text.push_str(line);
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    let draft = path.with_file_name(name);
-    let written = write_new(&draft, &text, mode, owner).and_then(|()| fs::rename(&draft, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&draft);
-    }
-    written?;
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
-}
-
-/// Writes a file that must not be there yet, for its owner alone.
-#[cfg(feature = "decider")]
-pub(super) fn write_own(path: &Path, text: &str) -> io::Result<()> {
-    write_new(path, text, OWNER_ALONE, None)
-}
-
-#[cfg(feature = "decider")]
-fn write_new(path: &Path, text: &str, mode: u32, owner: Option<(u32, u32)>) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(OWNER_ALONE)
-        .open(path)?;
-    if let Some((user, group)) = owner {
-        std::os::unix::fs::fchown(&file, Some(user), Some(group))?;
-    }
-    file.set_permissions(fs::Permissions::from_mode(mode))?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemons::key_files::{append, write_own};
     use crate::wire::keys::master_line;
 
     #[test]

@@ -26,6 +26,8 @@ pub mod identity;
 mod instance;
 #[cfg(feature = "decider")]
 pub mod key;
+#[cfg(feature = "decider")]
+mod key_files;
 mod keys;
 #[cfg(any(feature = "agent", feature = "collector", feature = "decider"))]
 mod known_secret;
